@@ -1,0 +1,95 @@
+"""Typed errors and warnings: what was wrong, where, and what to do next.
+
+Two families matter to a user. A `RequestError` (unknown feature, impossible selection, unreadable
+archive) stops the work: nothing sensible can be computed. A `DataError` concerns one file or one
+HDU: the run that needs it is skipped, named and counted, and the rest goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from pathlib import Path
+
+__all__ = [
+    "ArchiveError",
+    "DataError",
+    "FormatError",
+    "MissingDataError",
+    "ObsClusterError",
+    "ObsClusterWarning",
+    "RequestError",
+    "SkippedRunWarning",
+    "unknown_name",
+]
+
+
+class ObsClusterError(Exception):
+    """Base class of every error that obscluster raises on purpose."""
+
+
+class RequestError(ObsClusterError, ValueError):
+    """The request cannot be met as it stands; the message says what can be asked instead."""
+
+
+class ArchiveError(RequestError, OSError):
+    """An archive as a whole cannot be read: no such directory, no or broken index files."""
+
+
+class DataError(ObsClusterError, OSError):
+    """Data of one run cannot be used; the run is skipped and the others go on.
+
+    Parameters
+    ----------
+    message : str
+        What is wrong, what was expected and what to do next.
+    path : `~pathlib.Path` or str, optional
+        The file concerned.
+    hdu : str, optional
+        Name of the HDU concerned.
+    """
+
+    def __init__(self, message: str, path: Path | str | None = None, hdu: str | None = None):
+        self.message = message
+        self.path = None if path is None else Path(path)
+        self.hdu = hdu
+        super().__init__(message)
+
+    def __str__(self) -> str:
+        where = [] if self.path is None else [str(self.path)]
+        if self.hdu is not None:
+            where.append(f"HDU {self.hdu}")
+        return f"{', '.join(where)}: {self.message}" if where else self.message
+
+    def __reduce__(self) -> tuple[type[DataError], tuple[str, Path | None, str | None]]:
+        return type(self), (self.message, self.path, self.hdu)
+
+
+class MissingDataError(DataError):
+    """A file or an HDU that the index announces is not there."""
+
+
+class FormatError(DataError):
+    """A file is not what it should be: truncated, not FITS, or against GADF."""
+
+
+class ObsClusterWarning(UserWarning):
+    """Base class of every warning that obscluster emits."""
+
+
+class SkippedRunWarning(ObsClusterWarning):
+    """Some runs were left out; the message names them and says why."""
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
+    """Sentence for a name that is not known: the alternatives, and the likely one.
+
+    Examples
+    --------
+    >>> unknown_name("feature", "psf-radus", ["edisp-res", "psf-radius"])
+    "unknown feature 'psf-radus'; did you mean 'psf-radius'? Known: edisp-res, psf-radius"
+    """
+    known = sorted(known)
+    close = get_close_matches(name, known, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else "."
+    return f"unknown {kind} {name!r}{hint} Known: {', '.join(known)}"

@@ -1,0 +1,1 @@
+"""What characterises each run: one row of numbers per observation."""

@@ -1,0 +1,114 @@
+"""Axes of instrument responses: bins, centres and the scale on which values are interpolated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from astropy import units as u
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["Axis", "axis_unit"]
+
+_UNITS = {"energy_true": u.TeV, "energy": u.TeV, "migra": u.dimensionless_unscaled}
+_TINY = np.finfo(float).tiny
+
+
+def axis_unit(name: str) -> u.UnitBase:
+    """Unit in which an axis is kept: TeV for energies, none for migration, degrees for the rest."""
+    return _UNITS.get(name, u.deg)
+
+
+@dataclass(frozen=True, eq=False)
+class Axis:
+    """One axis of a response.
+
+    Parameters
+    ----------
+    name : str
+        ``energy_true``, ``energy``, ``migra``, ``offset``, ``rad``, ``fov_lon`` or ``fov_lat``.
+    edges : `~numpy.ndarray`
+        Bin edges, shape (n + 1,), in the unit of `axis_unit`.
+    center : `~numpy.ndarray`
+        Bin centres, where values are tabulated, shape (n,); of a logarithmic axis the geometric
+        ones.
+    interp : {"lin", "log"}
+        Scale on which the axis is interpolated.
+    """
+
+    name: str
+    edges: NDArray[np.float64]
+    center: NDArray[np.float64]
+    interp: str = "lin"
+
+    @classmethod
+    def from_edges(cls, name: str, edges: ArrayLike, interp: str = "lin") -> Axis:
+        """Axis of bins between edges."""
+        scaled = _scale(np.asarray(edges, dtype=float), interp)
+        center = _unscale(0.5 * (scaled[:-1] + scaled[1:]), interp)
+        # Edges go through the logarithm too, as in Gammapy: it decides to the last bit which bin
+        # holds an energy that lies on an edge.
+        return cls(name, _unscale(scaled, interp), center, interp)
+
+    @classmethod
+    def from_nodes(cls, name: str, nodes: ArrayLike, interp: str = "lin") -> Axis:
+        """Axis of points; bins reach halfway to the neighbours, and as far at the ends."""
+        nodes = np.asarray(nodes, dtype=float)
+        scaled = _scale(nodes, interp)
+        if len(nodes) == 1:
+            return cls(name, np.repeat(nodes, 2), nodes, interp)
+        inner = 0.5 * (scaled[:-1] + scaled[1:])
+        first, last = 2 * scaled[0] - inner[0], 2 * scaled[-1] - inner[-1]
+        edges = np.concatenate([[first], inner, [last]])
+        return cls(name, _unscale(edges, interp), nodes, interp)
+
+    @property
+    def unit(self) -> u.UnitBase:
+        """Unit of edges and centres."""
+        return axis_unit(self.name)
+
+    @property
+    def nbin(self) -> int:
+        """Number of bins."""
+        return len(self.center)
+
+    @cached_property
+    def scaled_center(self) -> NDArray[np.float64]:
+        """Bin centres on the scale of interpolation."""
+        return _scale(self.center, self.interp)
+
+    def scale(self, values: ArrayLike) -> NDArray[np.float64]:
+        """Values, in the axis' unit, on the scale of interpolation."""
+        return _scale(np.asarray(values, dtype=float), self.interp)
+
+    def contains(self, values: ArrayLike) -> NDArray[np.bool_]:
+        """Whether values, in the axis' unit, lie within the edges.
+
+        A single offset bin holds everything: the response is then constant in offset.
+        """
+        values = np.asarray(values, dtype=float)
+        if self.nbin == 1 and self.name == "offset":
+            return np.asarray(np.isfinite(values))
+        return np.asarray((values >= self.edges[0]) & (values <= self.edges[-1]))
+
+    def neighbours(self, value: float) -> tuple[int, int, float]:
+        """Two bins around a value and the weight of the second, for linear interpolation.
+
+        Beyond the outer centres the line through the last two is continued. With a single bin
+        there is nothing to interpolate.
+        """
+        if self.nbin == 1:
+            return 0, 0, 0.0
+        nodes, x = self.scaled_center, float(self.scale(value))
+        i = min(max(int(np.searchsorted(nodes, x, side="right")) - 1, 0), self.nbin - 2)
+        return i, i + 1, float((x - nodes[i]) / (nodes[i + 1] - nodes[i]))
+
+
+def _scale(values: NDArray[np.float64], interp: str) -> NDArray[np.float64]:
+    # An energy axis may begin at zero; the logarithm then stops at the smallest number.
+    return np.log(np.clip(values, _TINY, None)) if interp == "log" else values
+
+
+def _unscale(values: NDArray[np.float64], interp: str) -> NDArray[np.float64]:
+    return np.exp(values) if interp == "log" else values

@@ -1,0 +1,87 @@
+"""FITS header cards to a dictionary (FITS Standard 4.0, section 4)."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+__all__ = ["BLOCK", "CARD", "Header", "has_end", "parse_header"]
+
+BLOCK = 2880
+CARD = 80
+
+Header = dict[str, Any]
+"""FITS keywords and their values: str, int, float or bool; None where undefined."""
+
+_VALUE = re.compile(r"\s*('(?:[^']|'')*'|[^/]*)")
+_INTEGER = re.compile(r"[+-]?\d{1,19}\Z")
+
+
+def parse_header(raw: bytes) -> Header:
+    """Keywords and values of a header.
+
+    Parameters
+    ----------
+    raw : bytes
+        Cards of 80 characters. Commentary is left out; of a keyword given twice the first value
+        counts, as in astropy.
+
+    Returns
+    -------
+    header : dict
+        Keyword to value.
+    """
+    text = raw.decode("latin-1")
+    header: Header = {}
+    continued: str | None = None
+    for start in range(0, len(text) - CARD + 1, CARD):
+        card = text[start : start + CARD]
+        key = card[:8].rstrip()
+        if key == "END":
+            break
+        if key == "CONTINUE" and continued is not None:
+            more = _parse_value(card[8:])
+            if isinstance(more, str):
+                header[continued] = header[continued][:-1] + more
+            if not header[continued].endswith("&"):
+                continued = None
+            continue
+        if key == "HIERARCH" and "=" in card:
+            key, _, rest = card[9:].partition("=")
+            key, value = key.strip().upper(), _parse_value(rest)
+        elif card[8:10] == "= ":
+            value = _parse_value(card[10:])
+        else:
+            continue
+        if key not in header:
+            header[key] = value
+            continued = key if isinstance(value, str) and value.endswith("&") else None
+    return header
+
+
+def has_end(block: bytes) -> bool:
+    """Whether one of the cards of a block is END."""
+    position = block.find(b"END     ")
+    while position >= 0:
+        if position % CARD == 0:
+            return True
+        position = block.find(b"END     ", position + 1)
+    return False
+
+
+def _parse_value(text: str) -> str | int | float | bool | None:
+    """Value of a card; what follows its slash is a comment."""
+    match = _VALUE.match(text)
+    word = match[1].strip() if match else ""
+    if word.startswith("'"):
+        return word[1:-1].replace("''", "'").rstrip() if len(word) > 1 else ""
+    if word in ("T", "F"):
+        return word == "T"
+    if not word:
+        return None
+    if _INTEGER.match(word):
+        return int(word)
+    try:
+        return float(word.upper().replace("D", "E"))
+    except ValueError:
+        return word

@@ -1,0 +1,135 @@
+"""The observation table: one row per observation, with the columns of the GADF obs-index."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from astropy import units as u
+from astropy.coordinates import SkyCoord
+from astropy.table import Table
+from astropy.time import Time
+from numpy.typing import NDArray
+
+from obscluster.exceptions import RequestError
+from obscluster.gadf.index import expand_path, read_index
+from obscluster.gadf.time import time_ref_from_header
+from obscluster.selection import Selection, cut_flow, pointing, selection_mask
+
+__all__ = ["ObservationTable"]
+
+
+class ObservationTable(Table):
+    """Observation table, with selections.
+
+    Columns keep the names of the specification (OBS_ID, RA_PNT, ZEN_PNT, ...) and have units; the
+    header is in ``meta``.
+
+    https://gamma-astro-data-formats.readthedocs.io/en/v0.3/data_storage/obs_index/index.html
+    """
+
+    @classmethod
+    def read(cls, filename: str | os.PathLike[str]) -> ObservationTable:
+        """Read an obs-index file, plain or gzipped.
+
+        Raises
+        ------
+        ArchiveError
+            If it cannot be read or has no OBS_ID.
+        """
+        return cls(read_index(expand_path(filename)), copy=False)
+
+    @property
+    def pointing_radec(self) -> SkyCoord:
+        """Pointing directions in ICRS, shape (n_obs,)."""
+        return pointing(self)
+
+    @property
+    def pointing_galactic(self) -> SkyCoord:
+        """Pointing directions in Galactic coordinates, shape (n_obs,)."""
+        return pointing(self).galactic
+
+    @property
+    def time_ref(self) -> Time:
+        """Reference of TSTART and TSTOP."""
+        return time_ref_from_header(self.meta)
+
+    @property
+    def time_start(self) -> Time:
+        """Start times, shape (n_obs,)."""
+        return self.time_ref + u.Quantity(self["TSTART"], "s")
+
+    @property
+    def time_stop(self) -> Time:
+        """Stop times, shape (n_obs,)."""
+        return self.time_ref + u.Quantity(self["TSTOP"], "s")
+
+    def select_observations(
+        self, selections: Selection | Sequence[Selection] | None = None
+    ) -> ObservationTable:
+        """Observations that pass all selections.
+
+        Parameters
+        ----------
+        selections : mapping or sequence of mappings, optional
+            See `obscluster.selection`.
+
+        Returns
+        -------
+        obs_table : `ObservationTable`
+            The rows that pass, as a new table.
+
+        Raises
+        ------
+        RequestError
+            If a selection is not usable.
+
+        Examples
+        --------
+        >>> selection = dict(type="sky_circle", frame="icrs", lon="329.717 deg",
+        ...                  lat="-30.226 deg", radius="2 deg")
+        >>> selected = obs_table.select_observations(selection)  # doctest: +SKIP
+        """
+        if selections is None:
+            return self.copy()
+        steps = [selections] if isinstance(selections, Mapping) else selections
+        passed = np.ones(len(self), dtype=bool)
+        for step in steps:
+            passed &= selection_mask(self, step)
+        return self[passed]
+
+    def cut_flow(self, selections: Selection | Sequence[Selection]) -> Table:
+        """How many observations each step of a selection drops.
+
+        Returns
+        -------
+        cut_flow : `~astropy.table.Table`
+            One row per step: ``selection``, ``passed``, ``dropped``.
+        """
+        return cut_flow(self, selections)
+
+    def select_obs_id(self, obs_id: int | Iterable[int]) -> ObservationTable:
+        """Rows of the given observations, in the order asked.
+
+        Raises
+        ------
+        RequestError
+            If one is not in the table.
+        """
+        wanted = np.atleast_1d(np.asarray(obs_id))
+        have = np.asarray(self["OBS_ID"])
+        order = np.argsort(have, kind="stable")
+        place = np.searchsorted(have, wanted, sorter=order)
+        place = np.minimum(place, max(len(have) - 1, 0))
+        missing = wanted if len(have) == 0 else wanted[have[order[place]] != wanted]
+        if len(missing):
+            raise RequestError(f"no observation {_some(missing)} in the table of {len(have)}")
+        return self[order[place]]
+
+
+def _some(obs_ids: NDArray[Any]) -> str:
+    """A few identifiers, and how many more there are."""
+    text = ", ".join(str(i) for i in obs_ids[:5])
+    return f"{text} and {len(obs_ids) - 5} more" if len(obs_ids) > 5 else text

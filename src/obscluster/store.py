@@ -1,0 +1,242 @@
+"""Archives: which observations there are, and several of them at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+from astropy.table import Table, unique
+from numpy.typing import NDArray
+
+from obscluster.exceptions import RequestError
+from obscluster.gadf.index import (
+    HDU_INDEX,
+    OBS_INDEX,
+    HDUIndex,
+    expand_path,
+    find_index,
+    read_index,
+)
+from obscluster.obs_table import ObservationTable
+from obscluster.observation import Observation
+
+__all__ = ["DataStore", "Observation", "Observations"]
+
+# What must be in a run, by the names that Gammapy gives to these requirements.
+_REQUIRED = {
+    "full-enclosure": ("events", "gti", "aeff", "edisp", "psf", "bkg"),
+    "point-like": ("events", "gti", "aeff", "edisp"),
+    "all-optional": (),
+}
+
+
+class Observations(Sequence[Observation]):
+    """Several observations, in order.
+
+    Parameters
+    ----------
+    observations : iterable of `Observation`, optional
+        The observations.
+    """
+
+    def __init__(self, observations: Iterable[Observation] = ()):
+        self._observations = list(observations)
+
+    def __len__(self) -> int:
+        return len(self._observations)
+
+    def __iter__(self) -> Iterator[Observation]:
+        return iter(self._observations)
+
+    @overload
+    def __getitem__(self, item: int | str) -> Observation: ...
+    @overload
+    def __getitem__(self, item: slice | list[int] | NDArray[Any]) -> Observations: ...
+
+    def __getitem__(self, item: Any) -> Observation | Observations:
+        """One by its place, or by its identifier as a str; several by slice, mask or list."""
+        if isinstance(item, str):
+            try:
+                return self._observations[self.ids.index(item)]
+            except ValueError:
+                raise KeyError(f"no observation {item} among {len(self)}") from None
+        if isinstance(item, slice):
+            return Observations(self._observations[item])
+        if isinstance(item, list | np.ndarray):
+            return Observations(self._observations[i] for i in np.arange(len(self))[item])
+        return self._observations[item]
+
+    def __repr__(self) -> str:
+        ids = ", ".join(self.ids[:5]) + (", ..." if len(self) > 5 else "")
+        return f"<Observations: {len(self)} ({ids})>" if len(self) else "<Observations: none>"
+
+    @property
+    def ids(self) -> list[str]:
+        """Identifiers as str, as Gammapy has them."""
+        return [str(obs.obs_id) for obs in self]
+
+    @property
+    def obs_ids(self) -> NDArray[np.int64]:
+        """Identifiers, shape (n_obs,)."""
+        return np.array([obs.obs_id for obs in self], dtype=np.int64)
+
+    def group_by_label(self, labels: Sequence[Any] | NDArray[Any]) -> dict[str, Observations]:
+        """Split into groups.
+
+        Parameters
+        ----------
+        labels : sequence of int or str
+            One per observation.
+
+        Returns
+        -------
+        groups : dict
+            ``group_<label>`` to its `Observations`, in the order of the labels.
+
+        Raises
+        ------
+        RequestError
+            If there is not one label per observation.
+        """
+        labels = np.asarray(labels)
+        if labels.shape != (len(self),):
+            raise RequestError(f"{len(self)} observations but labels of shape {labels.shape}")
+        return {
+            f"group_{label}": self[np.flatnonzero(labels == label)] for label in np.unique(labels)
+        }
+
+
+class DataStore:
+    """An archive of observations.
+
+    Parameters
+    ----------
+    hdu_index : `~obscluster.gadf.index.HDUIndex`
+        Where the parts of each observation lie.
+    obs_table : `~obscluster.obs_table.ObservationTable`
+        What is known of each observation.
+    """
+
+    def __init__(self, hdu_index: HDUIndex, obs_table: ObservationTable):
+        self.hdu_index = hdu_index
+        self.obs_table = obs_table
+        self.index_files: tuple[Path, ...] = ()
+
+    @classmethod
+    def from_dir(
+        cls,
+        base_dir: str | os.PathLike[str],
+        hdu_table_filename: str | None = None,
+        obs_table_filename: str | None = None,
+    ) -> DataStore:
+        """Open an archive by its index files, plain or gzipped.
+
+        Parameters
+        ----------
+        base_dir : str or path
+            Directory of the archive; ``~`` and environment variables are expanded.
+        hdu_table_filename, obs_table_filename : str, optional
+            Names of the index files where they are not ``hdu-index.fits.gz`` and
+            ``obs-index.fits.gz``, relative to ``base_dir``.
+
+        Raises
+        ------
+        ArchiveError
+            If the directory or an index file is missing or cannot be read.
+
+        Examples
+        --------
+        >>> data_store = DataStore.from_dir("$GAMMAPY_DATA/hess-dl3-dr1")  # doctest: +SKIP
+        """
+        directory = expand_path(base_dir)
+        obs_path = find_index(directory, OBS_INDEX, obs_table_filename)
+        hdu_path = find_index(directory, HDU_INDEX, hdu_table_filename)
+        obs_table = ObservationTable.read(obs_path)
+        # Rows are ordered by OBS_ID and unique in it, as users of Gammapy know it.
+        obs_ids = np.asarray(obs_table["OBS_ID"])
+        if (np.diff(obs_ids) <= 0).any():
+            obs_table = unique(obs_table, keys="OBS_ID")
+        hdu_table = read_index(hdu_path)
+        hdu_table.meta["BASE_DIR"] = str(directory)
+        data_store = cls(HDUIndex(hdu_table, directory), obs_table)
+        data_store.index_files = (obs_path, hdu_path)
+        return data_store
+
+    @property
+    def base_dir(self) -> Path:
+        """Directory of the archive."""
+        return self.hdu_index.directory
+
+    @property
+    def hdu_table(self) -> Table:
+        """The hdu-index as a table."""
+        return self.hdu_index.table
+
+    @property
+    def obs_ids(self) -> NDArray[np.int64]:
+        """Observations that the hdu-index knows, in order, shape (n_obs,)."""
+        return self.hdu_index.obs_ids
+
+    def __repr__(self) -> str:
+        return f"<DataStore {self.base_dir}: {len(self.obs_table)} observations>"
+
+    def obs(self, obs_id: int) -> Observation:
+        """One observation.
+
+        Raises
+        ------
+        RequestError
+            If the archive does not have it.
+        """
+        return self.get_observations([obs_id])[0]
+
+    def get_observations(
+        self,
+        obs_id: Iterable[int] | None = None,
+        skip_missing: bool = False,
+        required_irf: str | Sequence[str] = "all-optional",
+    ) -> Observations:
+        """Several observations.
+
+        Parameters
+        ----------
+        obs_id : iterable of int, optional
+            Which, in this order; all of the obs-index unless told.
+        skip_missing : bool
+            Leave out what the hdu-index does not know, instead of raising an error.
+        required_irf : str or sequence of str
+            Leave out observations without these HDUs: "full-enclosure", "point-like",
+            "all-optional", or HDU types.
+
+        Raises
+        ------
+        RequestError
+            If an observation is not in the archive, or the requirement is unknown.
+        """
+        required = _REQUIRED.get(required_irf) if isinstance(required_irf, str) else required_irf
+        if required is None:
+            raise RequestError(
+                f"required_irf {required_irf!r}; expected {', '.join(_REQUIRED)} or HDU types"
+            )
+        wanted = np.asarray(self.obs_table["OBS_ID"] if obs_id is None else obs_id)
+        wanted = np.atleast_1d(wanted).astype(np.int64)
+        known = np.isin(wanted, self.hdu_index.obs_ids)
+        if not (known.all() or skip_missing):
+            more = f" and {(~known).sum() - 1} more" if (~known).sum() > 1 else ""
+            raise RequestError(
+                f"{self.base_dir}: the hdu-index has no run {wanted[~known][0]}{more}; "
+                "pass skip_missing=True to go on without"
+            )
+        have = np.asarray(self.obs_table["OBS_ID"])
+        observations = []
+        for obs in wanted[known].tolist():
+            locations = self.hdu_index.locations(obs)
+            if all(name in locations for name in required):
+                row = int(np.searchsorted(have, obs))
+                found = row < len(have) and have[row] == obs
+                index_row = self.obs_table[row] if found else None
+                observations.append(Observation(obs, locations, index_row))
+        return Observations(observations)
