@@ -1,3 +1,67 @@
-"""Group gamma-ray observations by observing conditions and instrument response."""
+"""Group gamma-ray observations by observing conditions and instrument response.
+
+The names below are what a script needs; each is loaded when first used, since astropy takes its
+time and not every command needs it.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from obscluster.features.table import get_irfs_features
+    from obscluster.grouping.base import Grouping
+    from obscluster.grouping.cuts import group_by_cut, group_by_edges, group_by_quantiles
+    from obscluster.grouping.hierarchical import group_hierarchical, hierarchical_clustering
+    from obscluster.obs_table import ObservationTable
+    from obscluster.report.dendrogram import plot_dendrogram
+    from obscluster.report.plots import plot_conditions, plot_features
+    from obscluster.scaling import standard_scaler
+    from obscluster.store import DataStore, Observation, Observations
+
+_HOMES = {
+    "DataStore": "obscluster.store",
+    "Grouping": "obscluster.grouping.base",
+    "Observation": "obscluster.observation",
+    "ObservationTable": "obscluster.obs_table",
+    "Observations": "obscluster.store",
+    "get_irfs_features": "obscluster.features.table",
+    "group_by_cut": "obscluster.grouping.cuts",
+    "group_by_edges": "obscluster.grouping.cuts",
+    "group_by_quantiles": "obscluster.grouping.cuts",
+    "group_hierarchical": "obscluster.grouping.hierarchical",
+    "hierarchical_clustering": "obscluster.grouping.hierarchical",
+    "plot_conditions": "obscluster.report.plots",
+    "plot_dendrogram": "obscluster.report.dendrogram",
+    "plot_features": "obscluster.report.plots",
+    "standard_scaler": "obscluster.scaling",
+}
+
+__all__ = [
+    "DataStore",
+    "Grouping",
+    "Observation",
+    "ObservationTable",
+    "Observations",
+    "get_irfs_features",
+    "group_by_cut",
+    "group_by_edges",
+    "group_by_quantiles",
+    "group_hierarchical",
+    "hierarchical_clustering",
+    "plot_conditions",
+    "plot_dendrogram",
+    "plot_features",
+    "standard_scaler",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'obscluster' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

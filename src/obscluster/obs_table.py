@@ -20,6 +20,27 @@ from obscluster.selection import Selection, cut_flow, pointing, selection_mask
 
 __all__ = ["ObservationTable"]
 
+_DESCRIPTIONS = {
+    "OBS_ID": "Observation identifier",
+    "RA_PNT": "Pointing right ascension",
+    "DEC_PNT": "Pointing declination",
+    "GLON_PNT": "Pointing Galactic longitude",
+    "GLAT_PNT": "Pointing Galactic latitude",
+    "ZEN_PNT": "Zenith angle",
+    "ALT_PNT": "Altitude",
+    "AZ_PNT": "Azimuth",
+    "OFFSET_OBJ": "Offset of the target",
+    "ONTIME": "Time with dead time",
+    "LIVETIME": "Live time",
+    "DEADC": "Dead time correction",
+    "TSTART": "Start time",
+    "TSTOP": "Stop time",
+    "N_TELS": "Number of telescopes",
+    "MUONEFF": "Muon efficiency",
+    "NSBLEVEL": "Night-sky background",
+    "EVENT_COUNT": "Number of events",
+}
+
 
 class ObservationTable(Table):
     """Observation table, with selections.
@@ -39,7 +60,10 @@ class ObservationTable(Table):
         ArchiveError
             If it cannot be read or has no OBS_ID.
         """
-        return cls(read_index(expand_path(filename)), copy=False)
+        table = cls(read_index(expand_path(filename)), copy=False)
+        for name in table.colnames:
+            table[name].description = _DESCRIPTIONS.get(name)
+        return table
 
     @property
     def pointing_radec(self) -> SkyCoord:

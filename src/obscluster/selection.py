@@ -105,10 +105,19 @@ def cut_flow(table: Table, selections: Selection | Sequence[Selection]) -> Table
 
 
 def describe(selection: Selection) -> str:
-    """One line of text for a selection."""
-    rest = {key: value for key, value in selection.items() if key not in ("type", "inverted")}
-    text = ", ".join(f"{key} {_plain(value)}" for key, value in rest.items())
-    return f"{'not ' if selection.get('inverted') else ''}{selection.get('type')}: {text}"
+    """One line of text for a selection, such as ``not ZEN_PNT in 40 to 60 deg``."""
+    get = selection.get
+    border = f" + {_plain(get('border'))}" if get("border") else ""
+    frame = get("frame", "icrs")
+    text = {
+        "sky_circle": f"within {_plain(get('radius'))}{border} of {frame} "
+        f"{_plain(get('lon'))}, {_plain(get('lat'))}",
+        "sky_box": f"{frame} lon {_plain(get('lon'))}, lat {_plain(get('lat'))}{border}",
+        "time_box": f"time {_plain(get('time_range'))}"
+        + (" in part" if get("partial_overlap") else ""),
+        "par_box": f"{get('variable')} {_plain(get('value_range'))}",
+    }.get(str(get("type")), str(dict(selection)))
+    return f"not {text}" if get("inverted") else text
 
 
 def pointing(table: Table) -> SkyCoord:
@@ -257,7 +266,7 @@ def _frame(name: Any) -> str:
 
 def _plain(value: Any) -> str:
     if isinstance(value, Time):
-        return f"{value.isot}"
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(_plain(x) for x in value)}]"
+        return f"{value.isot}" if value.isscalar else " to ".join(value.isot)
+    if not isinstance(value, str) and np.ndim(value) == 1 and len(value) == 2:
+        return f"{_plain(value[0])} to {_plain(value[1])}"
     return f"{value}"

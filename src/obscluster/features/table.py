@@ -31,7 +31,7 @@ class _Request:
 
     names: tuple[str, ...]
     energies: tuple[float, ...]
-    position: tuple[float, float] | None
+    position: tuple[float, float] | None  # ICRS, in degrees
     fixed_offset: float | None
     containment_fraction: float
 
@@ -132,14 +132,15 @@ def parse_energies(energy: Any) -> u.Quantity:
         If there is no energy unit, no value, or one that is not positive.
     """
     try:
-        energies: u.Quantity = np.atleast_1d(u.Quantity(energy))
+        parts = [u.Quantity(e) for e in energy] if isinstance(energy, list | tuple) else energy
+        energies: u.Quantity = np.atleast_1d(u.Quantity(parts))
     except (TypeError, ValueError, u.UnitsError):
         raise RequestError(f"energy {energy!r}: not an energy; write it like '1 TeV'") from None
+    if energies.ndim != 1 or energies.size == 0 or not (energies.value > 0).all():
+        raise RequestError(f"energy {energy}: expected positive values")
     if not energies.unit.is_equivalent(u.TeV):
         unit = f"is in {energies.unit}" if energies.unit != u.one else "has no unit"
         raise RequestError(f"energy {energy} {unit}; write it like '{energies[0].value:g} TeV'")
-    if energies.ndim != 1 or energies.size == 0 or not (energies.value > 0).all():
-        raise RequestError(f"energy {energy}: expected positive values")
     return energies
 
 
@@ -158,7 +159,7 @@ def _lon_lat(position: SkyCoord | None) -> tuple[float, float] | None:
         return None
     if not position.isscalar:
         raise RequestError(f"{len(position)} positions; expected one")
-    return float(position.icrs.ra.rad), float(position.icrs.dec.rad)
+    return float(position.icrs.ra.deg), float(position.icrs.dec.deg)
 
 
 def _degrees(offset: Any) -> float | None:
@@ -210,8 +211,8 @@ def _offset(observation: Observation, request: _Request) -> float:
     """Offset from the pointing in degrees."""
     if request.position is None:
         return 0.0 if request.fixed_offset is None else request.fixed_offset
-    lon, lat = observation.pointing_lon_lat()
-    return float(np.degrees(angular_separation(lon, lat, *request.position)))
+    pointing = observation.pointing_lon_lat()
+    return float(np.degrees(angular_separation(*pointing, *np.radians(request.position))))
 
 
 def _limited(irf: IRF, offset: float) -> float:
@@ -244,7 +245,7 @@ def _table(
     table["notes"] = Column(
         [row.note for row in rows], dtype=str, description="Why values are missing or doubtful"
     )
-    position = None if request.position is None else np.degrees(request.position).tolist()
+    position = request.position
     table.meta.update(
         names=list(request.names),
         energy_true=[f"{energy.value:g} {energy.unit}" for energy in energies],

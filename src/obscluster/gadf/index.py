@@ -5,6 +5,8 @@ https://gamma-astro-data-formats.readthedocs.io/en/v0.3/data_storage/index.html
 
 from __future__ import annotations
 
+import gzip
+import io
 import os
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,7 +28,16 @@ from obscluster.gadf.hdu import HDU
 from obscluster.gadf.irf import IRF_CLASSES, hdu_class_of
 from obscluster.gadf.units import parse_unit
 
-__all__ = ["HDUIndex", "HDULocation", "expand_path", "find_index", "read_index"]
+__all__ = [
+    "HDU_INDEX",
+    "OBS_INDEX",
+    "HDUIndex",
+    "HDULocation",
+    "expand_path",
+    "find_index",
+    "read_index",
+    "write_index",
+]
 
 OBS_INDEX = "obs-index"
 HDU_INDEX = "hdu-index"
@@ -115,6 +126,35 @@ def read_index(path: Path) -> Table:
     table = Table(columns, copy=False, meta=_meta(hdu))
     table["OBS_ID"] = _obs_ids(table, path)
     return table
+
+
+def write_index(table: Table, path: Path) -> None:
+    """Write an index table as a GADF file, gzipped if its name ends in ``.gz``.
+
+    Parameters
+    ----------
+    table : `~astropy.table.Table`
+        As `read_index` gives it; ``meta`` becomes the header. Descriptions of columns become
+        ``TCOMM`` keywords.
+    path : `~pathlib.Path`
+        The new file. The same table gives the same bytes.
+    """
+    from astropy.io import fits
+
+    plain = Table(table, copy=False)
+    plain.meta = {}
+    hdu = fits.table_to_hdu(plain)
+    for key, value in table.meta.items():
+        if isinstance(value, str | int | float | bool):
+            hdu.header[key] = value
+    for number, name in enumerate(plain.colnames, start=1):
+        if plain[name].description:
+            hdu.header[f"TCOMM{number}"] = plain[name].description
+    buffer = io.BytesIO()
+    fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(buffer)
+    content = buffer.getvalue()
+    # Without a time stamp, so that results can be compared byte by byte.
+    path.write_bytes(gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
 
 
 def _read_column(hdu: HDU, name: str) -> Column:

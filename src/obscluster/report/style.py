@@ -1,4 +1,4 @@
-"""How a group looks: its colour, marker and legend entry, the same in every picture.
+"""How a group looks: its colour, marker and name, the same in every picture.
 
 Integer labels keep their looks whatever else is drawn with them, so that group 2 of one figure can
 be compared with group 2 of the next. Colours are those of Okabe and Ito, distinguishable with
@@ -9,52 +9,35 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-from astropy import units as u
-from matplotlib.artist import Artist
-from matplotlib.axes import Axes
-from matplotlib.axis import Axis, XAxis
-from matplotlib.collections import PathCollection
 from matplotlib.colors import to_hex
-from matplotlib.legend import Legend
-from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike, NDArray
 
 from obscluster.exceptions import RequestError
+from obscluster.grouping.base import UNASSIGNED
 
 __all__ = [
-    "UNASSIGNED",
+    "CUT_STYLE",
     "Label",
     "as_labels",
-    "axis_text",
     "count_text",
-    "draw_legend",
     "group_style",
     "group_text",
-    "marker_handle",
-    "note_handle",
-    "ordered_labels",
-    "unit_text",
 ]
 
 Label = int | str
-Corner = Literal["upper right", "upper left", "lower right", "lower left"]
 
-UNASSIGNED = -1
 UNASSIGNED_STYLE = ("#8c8c8c", "x")
 
 # Okabe and Ito's palette. Its black stands in for its yellow, which is lost on a white page.
 OKABE_ITO = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p", "<", "*", ">")
 
-MAX_GROUPS_INSIDE = 8
-MAX_GROUPS_LISTED = 20
-CORNERS: tuple[Corner, ...] = ("upper right", "upper left", "lower right", "lower left")
-CLEARANCE = 5.0  # points, at least the radius of a marker
+CUT_STYLE: dict[str, Any] = {"color": "0.25", "linestyle": "--", "linewidth": 1.2, "zorder": 0.9}
 
 
 def as_labels(labels: ArrayLike) -> NDArray[np.object_]:
@@ -93,7 +76,7 @@ def _as_label(value: object) -> Label:
     raise RequestError(f"labels must be integers or strings, not {value!r}")
 
 
-def ordered_labels(labels: Iterable[Label]) -> list[Label]:
+def _ordered_labels(labels: Iterable[Label]) -> list[Label]:
     """Distinct labels in the order of the legend: integers, strings, unassigned.
 
     Numbers within strings count as numbers: ``group_10`` comes after ``group_9``.
@@ -139,7 +122,7 @@ def group_style(labels: ArrayLike) -> dict[Label, tuple[str, str]]:
     """
     style: dict[Label, tuple[str, str]] = {}
     named = 0
-    for label in ordered_labels(as_labels(labels)):
+    for label in _ordered_labels(as_labels(labels)):
         if label == UNASSIGNED:
             style[label] = UNASSIGNED_STYLE
         elif isinstance(label, int):
@@ -184,112 +167,3 @@ def group_text(label: Label, n_obs: int, names: Mapping[Label, str] | None = Non
     else:
         default = f"group {label}" if isinstance(label, int) else label
     return f"{(names or {}).get(label, default)} ({count_text(n_obs)})"
-
-
-def marker_handle(text: str, color: str, marker: str, line: bool = False) -> Line2D:
-    """Legend handle of fixed size, opaque also where the points are small and faint."""
-    return Line2D([], [], color=color, marker=marker, ls="-" if line else "none", ms=6, label=text)
-
-
-def draw_legend(
-    ax: Axes, groups: Sequence[Artist], others: Sequence[Artist], avoid: Sequence[Artist]
-) -> float:
-    """Draw a legend that hides no data: in a free corner, or else right of the axes.
-
-    Parameters
-    ----------
-    ax : `~matplotlib.axes.Axes`
-        Where the legend belongs.
-    groups : sequence of `~matplotlib.artist.Artist`
-        Handles of the groups; beyond 20 of them, the number of those not listed is given instead.
-    others : sequence of `~matplotlib.artist.Artist`
-        Handles of everything else: unassigned runs, cuts, notes.
-    avoid : sequence of `~matplotlib.artist.Artist`
-        The lines and scattered points that must stay visible.
-
-    Returns
-    -------
-    width : float
-        Width in pixels that the axes lose to the legend once the figure is laid out.
-    """
-    handles = [*groups]
-    if len(groups) > MAX_GROUPS_LISTED:
-        more = len(groups) - MAX_GROUPS_LISTED + 1
-        handles[-more:] = [note_handle(f"and {more} more groups")]
-    handles.extend(others)
-    if not handles:
-        return 0.0
-    if len(groups) <= MAX_GROUPS_INSIDE:
-        legend = ax.legend(handles=handles, loc="upper right", fontsize="small")
-        if any(_is_free(ax, legend, corner, avoid) for corner in CORNERS):
-            return 0.0
-    legend = ax.legend(
-        handles=handles,
-        loc="upper left",
-        bbox_to_anchor=(1.02, 1.0),
-        borderaxespad=0.0,
-        fontsize="small",
-    )
-    laid_out = ax.figure.get_layout_engine() is not None
-    return float(legend.get_window_extent().width) if laid_out else 0.0
-
-
-def _is_free(ax: Axes, legend: Legend, corner: Corner, avoid: Sequence[Artist]) -> bool:
-    """Move the legend to a corner and tell whether it hides nothing there.
-
-    Not ``loc="best"``: it settles for the least evil, and looks at the centres of points only.
-    """
-    legend.set_loc(corner)
-    ax.get_xlim()  # makes pending autoscaling happen, on which the positions depend
-    box = legend.get_window_extent().padded(CLEARANCE / 72.0 * ax.figure.dpi)
-    for artist in avoid:
-        if isinstance(artist, Line2D):
-            path = artist.get_path().transformed(artist.get_transform())
-            if path.intersects_bbox(box, filled=False):
-                return False
-        elif isinstance(artist, PathCollection):
-            offsets = np.ma.filled(artist.get_offsets(), np.nan)
-            if box.count_contains(ax.transData.transform(offsets)):
-                return False
-    return True
-
-
-def note_handle(text: str) -> Line2D:
-    """Legend handle of a remark: no symbol, the text only."""
-    return Line2D([], [], linestyle="none", label=text)
-
-
-def unit_text(unit: u.UnitBase | None) -> str:
-    """Unit as a label shows it; empty for a number without unit."""
-    if unit is None:
-        return ""
-    # Powers are typeset; a single unit keeps its name, "deg" being clearer than a small circle.
-    plain = unit.scale == 1 and [*unit.powers] in ([], [1])
-    return str(unit.to_string() if plain else unit.to_string("latex_inline"))
-
-
-def axis_text(axis: Axis, name: str, unit: u.UnitBase | None, description: str | None) -> str:
-    """Label of an axis, such as ``psf-radius [deg]``.
-
-    Parameters
-    ----------
-    axis : `~matplotlib.axis.Axis`
-        The axis to label.
-    name : str
-        Name of the column.
-    unit : `~astropy.units.UnitBase`, optional
-        Its unit.
-    description : str, optional
-        What the column is, for people; takes the place of the name if it fits along the axis.
-    """
-    shown = unit_text(unit)
-    brackets = f" [{shown}]" if shown else ""
-    text = (description or "").strip().rstrip(".")
-    box = axis.axes.bbox
-    pixels = box.width if isinstance(axis, XAxis) else box.height
-    # On average, letters are a little more than half as wide as they are high.
-    letter = 0.55 * axis.label.get_fontproperties().get_size_in_points() / 72.0  # inch
-    needed = letter * axis.axes.figure.dpi * len(text + brackets)
-    if not text or "\n" in text or needed > pixels:
-        text = name
-    return text.replace("$", r"\$") + brackets

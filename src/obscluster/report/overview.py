@@ -1,0 +1,81 @@
+"""The plots that go with every result, as PNG files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from astropy.table import QTable, Table
+from matplotlib.figure import Figure
+
+from obscluster.grouping.base import UNASSIGNED, Grouping
+from obscluster.report.dendrogram import plot_dendrogram
+from obscluster.report.plots import plot_conditions, plot_features, save_figure
+from obscluster.scaling import feature_names
+
+__all__ = ["write_plots"]
+
+_FIGSIZE = (7, 5)
+# Second axis of the plot of observing conditions: the first of these that the archive has.
+_CONDITIONS = ("MUONEFF", "NSBLEVEL", "AZ_PNT", "LIVETIME", "ONTIME", "TSTART", "N_TELS")
+
+
+def write_plots(
+    directory: Path, obs_table: Table, features: QTable, grouping: Grouping
+) -> list[str]:
+    """Draw observing conditions, features and tree of a grouping.
+
+    Parameters
+    ----------
+    directory : `~pathlib.Path`
+        Where the PNG files go.
+    obs_table : `~astropy.table.Table`
+        The observations, rows as in the grouping.
+    features : `~astropy.table.QTable`
+        Their features.
+    grouping : `~obscluster.grouping.base.Grouping`
+        The groups.
+
+    Returns
+    -------
+    files : list of str
+        Names of the files: ``conditions.png``, ``features.png``, ``dendrogram.png``, as far as
+        there is something to draw.
+    """
+    names: dict[int | str, str] = dict(grouping.names.items())
+    files = []
+    by = grouping.parameters.get("by")
+    x = by or "ZEN_PNT"
+    y = next((c for c in _CONDITIONS if c in obs_table.colnames and c != x), None)
+    if x in obs_table.colnames and y is not None:
+        figure = Figure(figsize=_FIGSIZE, layout="constrained")
+        cut = grouping.parameters["edges"] if by else None
+        plot_conditions(
+            obs_table, grouping.labels, x, y, cut=cut, names=names, ax=figure.subplots()
+        )
+        files.append(_save(figure, directory, "conditions.png"))
+    if not by:
+        figure = Figure(figsize=_FIGSIZE, layout="constrained")
+        x, *rest = feature_names(features)
+        y = rest[0] if rest else None
+        plot_features(features, grouping.labels, x, y, names=names, ax=figure.subplots())
+        files.append(_save(figure, directory, "features.png"))
+    if grouping.linkage is not None and len(grouping.linkage):
+        figure = Figure(figsize=(9, 5), layout="constrained")
+        assigned = grouping.labels != UNASSIGNED
+        method = grouping.parameters.get("linkage", {}).get("method", "")
+        plot_dendrogram(
+            grouping.linkage,
+            grouping.labels[assigned],
+            obs_ids=np.asarray(grouping.obs_ids)[assigned],
+            names=names,
+            height_label=f"{method.capitalize()} distance of scaled features".strip(),
+            ax=figure.subplots(),
+        )
+        files.append(_save(figure, directory, "dendrogram.png"))
+    return files
+
+
+def _save(figure: Figure, directory: Path, name: str) -> str:
+    save_figure(figure, directory / name)
+    return name

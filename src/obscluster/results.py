@@ -1,0 +1,143 @@
+"""Result files: they appear whole or not at all, and nothing else is touched."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+from astropy.table import Column, Table
+
+from obscluster import __version__
+from obscluster.exceptions import ArchiveError, RequestError
+from obscluster.gadf.index import write_index
+from obscluster.grouping.base import RECORD_FILE, Grouping
+from obscluster.obs_table import ObservationTable
+from obscluster.yaml_file import read_yaml
+
+__all__ = [
+    "check_output",
+    "checksum",
+    "staged_directory",
+    "versions",
+    "write_obs_index",
+    "write_run_lists",
+]
+
+
+def check_output(output: Path, overwrite: bool = False) -> None:
+    """Check that results can go into a directory.
+
+    Raises
+    ------
+    RequestError
+        If it is a file, or is not empty and must not be overwritten.
+    """
+    if output.exists() and not output.is_dir():
+        raise RequestError(f"output {output}: is a file; name a directory")
+    if output.is_dir() and any(output.iterdir()) and not overwrite:
+        raise RequestError(
+            f"output {output}: is not empty; name a new directory, or pass --overwrite "
+            "(overwrite=True) to replace the results in it"
+        )
+
+
+@contextmanager
+def staged_directory(output: Path, overwrite: bool = False) -> Iterator[Path]:
+    """Directory to write into, which takes the place of the output when all went well.
+
+    Parameters
+    ----------
+    output : `~pathlib.Path`
+        Where the files are to be. If it exists and holds results of obscluster, these are
+        replaced, one by one and the record last; other files in it stay.
+    overwrite : bool
+        Whether that is allowed.
+
+    Yields
+    ------
+    staging : `~pathlib.Path`
+        A new directory beside the output. It is removed if an error occurs.
+
+    Raises
+    ------
+    RequestError
+        If the output cannot be written, or exists and must not be overwritten.
+    """
+    check_output(output, overwrite)
+    staging = output.parent / f".{output.name}.{os.getpid()}.partial"
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        staging.mkdir()
+    except OSError as error:
+        raise RequestError(f"output {output}: cannot be written ({error.strerror})") from None
+    try:
+        yield staging
+        _publish(staging, output)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _publish(staging: Path, output: Path) -> None:
+    if not output.exists():
+        staging.rename(output)
+        return
+    stale = _recorded_files(output) - {path.name for path in staging.iterdir()}
+    for path in sorted(staging.iterdir(), key=lambda path: path.name == RECORD_FILE):
+        path.replace(output / path.name)
+    for name in stale:
+        (output / name).unlink(missing_ok=True)
+
+
+def _recorded_files(directory: Path) -> set[str]:
+    """Files that an earlier result says are its own, by plain name."""
+    try:
+        files = read_yaml(directory / RECORD_FILE).get("files")
+    except ArchiveError:
+        return set()
+    names = files if isinstance(files, list) else []
+    return {name for name in names if isinstance(name, str) and Path(name).name == name}
+
+
+def write_run_lists(directory: Path, grouping: Grouping) -> list[str]:
+    """One text file per group (and of the unassigned runs): an OBS_ID on each line."""
+    names = []
+    for group, obs_ids in grouping.groups.items():
+        name = f"{group}.txt"
+        (directory / name).write_text("".join(f"{obs_id}\n" for obs_id in obs_ids.tolist()))
+        names.append(name)
+    return names
+
+
+def write_obs_index(directory: Path, table: ObservationTable, grouping: Grouping) -> list[str]:
+    """Copy of the archive's obs-index with an integer column GROUP_ID.
+
+    All observations of the archive are in it; those of no group, or not selected, have -1.
+    """
+    copy = Table(table, copy=True)
+    labels = grouping.label_of(np.asarray(table["OBS_ID"]))
+    description = "group found by obscluster, -1 for none"
+    copy["GROUP_ID"] = Column(labels, description=description)
+    name = "obs-index.fits.gz"
+    write_index(copy, directory / name)
+    return [name]
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of a file, as ``sha256:<hex>``."""
+    with path.open("rb") as file:
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+
+
+def versions() -> dict[str, str]:
+    """Versions of what computed a result."""
+    names = ("numpy", "scipy", "astropy")
+    return {"obscluster": __version__, "python": platform.python_version()} | {
+        name: version(name) for name in names
+    }

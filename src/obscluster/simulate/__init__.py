@@ -1,0 +1,28 @@
+"""Synthetic archives with known truth, for tests, examples and benchmarks.
+
+`simulate` writes a GADF archive of a four-telescope array at the H.E.S.S. site. Targets, times,
+pointings and zenith angles belong together; the responses follow zenith angle, muon efficiency,
+telescope pattern and the epoch of the instrument (`response`); the column ``EPOCH`` of the
+obs-index holds the true group of every run.
+
+A run depends on the seed and its own number only, so a larger archive contains the smaller one.
+
+==============  =================================================================================
+you look for    module
+==============  =================================================================================
+the files       `~obscluster.simulate.archive`, from where all the others are called
+what, and when  `~obscluster.simulate.plan`, `~obscluster.simulate.targets`,
+                `~obscluster.simulate.sky` (site, time, coordinates)
+the response    `~obscluster.simulate.model` (the model), `~obscluster.simulate.tables` (the
+                same as IRF tables), `~obscluster.simulate.binning`
+the events      `~obscluster.simulate.events`
+bad arguments   `~obscluster.simulate.checks`
+==============  =================================================================================
+"""
+
+from obscluster.simulate.archive import simulate
+from obscluster.simulate.model import Response, response
+from obscluster.simulate.plan import plan_runs
+from obscluster.simulate.targets import TARGETS
+
+__all__ = ["TARGETS", "Response", "plan_runs", "response", "simulate"]

@@ -1,0 +1,122 @@
+"""What a user calls a target: coordinates, or a name that the archive knows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from astropy import units as u
+from astropy.coordinates import SkyCoord
+from astropy.table import Table
+
+from obscluster.exceptions import RequestError, unknown_name
+from obscluster.selection import Selection
+
+__all__ = ["Target", "resolve_target", "target_names"]
+
+_NAME_COLUMNS = ("OBJECT", "TARGET_NAME")
+
+
+@dataclass(frozen=True)
+class Target:
+    """A direction, and how to select the runs around it.
+
+    Parameters
+    ----------
+    position : `~astropy.coordinates.SkyCoord`
+        The direction.
+    selection : mapping
+        A selection of `obscluster.selection`.
+    """
+
+    position: SkyCoord
+    selection: Selection
+
+
+def target_names(table: Table) -> dict[str, int]:
+    """Names in the OBJECT column and the number of runs of each, most runs first."""
+    column = next((name for name in _NAME_COLUMNS if name in table.colnames), None)
+    if column is None:
+        return {}
+    names, counts = np.unique(np.asarray(table[column]).astype(str), return_counts=True)
+    order = np.lexsort((names, -counts))
+    return {str(names[i]).strip() or "(no name)": int(counts[i]) for i in order}
+
+
+def resolve_target(table: Table, text: str, radius: str = "2 deg", frame: str = "icrs") -> Target:
+    """Target from "longitude latitude", or from a name in the archive.
+
+    Parameters
+    ----------
+    table : `~astropy.table.Table`
+        Observation table.
+    text : str
+        "329.717 -30.226" in degrees, coordinates such as "21h58m52s -30d13m32s", or a name of the
+        OBJECT (or TARGET_NAME) column, whatever its case and blanks.
+    radius : str
+        Largest angle between pointing and target.
+    frame : {"icrs", "galactic"}
+        Frame of coordinates.
+
+    Raises
+    ------
+    RequestError
+        If it is neither; the names that the archive knows are listed.
+    """
+    position = _parse_coordinates(text, frame)
+    if position is None:
+        position = _position_of(table, text)
+    selection = {
+        "type": "sky_circle",
+        "frame": "icrs",
+        "lon": f"{position.ra.deg:.10g} deg",
+        "lat": f"{position.dec.deg:.10g} deg",
+        "radius": radius,
+    }
+    return Target(position, selection)
+
+
+def _parse_coordinates(text: str, frame: str) -> SkyCoord | None:
+    parts = text.replace(",", " ").split()
+    if len(parts) != 2 or not parts[0][0].isdigit():
+        return None
+    try:
+        return SkyCoord(*parts, unit=u.deg, frame=frame).icrs
+    except (ValueError, u.UnitsError):
+        return None
+
+
+def _position_of(table: Table, name: str) -> SkyCoord:
+    """Mean of the object's coordinates over the runs of that name."""
+    wanted = _folded(name)
+    columns = [column for column in _NAME_COLUMNS if column in table.colnames]
+    for column in columns:
+        matches = np.array([_folded(value) == wanted for value in table[column]], dtype=bool)
+        if matches.any():
+            return _mean_position(table[matches], name)
+    if not columns:
+        raise RequestError(
+            f"target {name!r}: the archive has no OBJECT column; give coordinates in degrees, "
+            "such as '83.63 22.01'"
+        )
+    known = {str(value) for column in columns for value in table[column]}
+    hint = "; or give coordinates in degrees, such as '83.63 22.01'"
+    raise RequestError(unknown_name("target", name, known) + hint)
+
+
+def _mean_position(table: Table, name: str) -> SkyCoord:
+    if not {"RA_OBJ", "DEC_OBJ"} <= set(table.colnames):
+        raise RequestError(
+            f"target {name!r}: the archive has no RA_OBJ and DEC_OBJ for it; give coordinates in "
+            "degrees, such as '83.63 22.01'"
+        )
+    coords = SkyCoord(
+        *(np.asarray(table[key], dtype=float) for key in ("RA_OBJ", "DEC_OBJ")), unit=u.deg
+    )
+    mean = SkyCoord(coords.cartesian.mean(), frame="icrs")
+    return SkyCoord(mean.spherical.lon, mean.spherical.lat, frame="icrs")
+
+
+def _folded(name: Any) -> str:
+    return "".join(str(name).split()).casefold()

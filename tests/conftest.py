@@ -1,0 +1,79 @@
+"""Archives that tests share: a simulated one, and real ones where they are installed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from astropy.io import fits
+from astropy.table import Table
+
+from obscluster.simulate import simulate
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def data_directories() -> Iterator[Path]:
+    """Where real data may lie, the first that has it counts."""
+    if "OBSCLUSTER_TEST_DATA" in os.environ:
+        yield Path(os.environ["OBSCLUSTER_TEST_DATA"])
+    yield ROOT.parent / "shared" / "data"
+    if "GAMMAPY_DATA" in os.environ:
+        yield Path(os.environ["GAMMAPY_DATA"])
+
+
+def real_data(name: str) -> Path:
+    """A file or directory of the real data, by its name relative to the data directory."""
+    for directory in data_directories():
+        path = directory / name
+        if path.exists():
+            return path
+    pytest.skip(
+        f"no {name} in $OBSCLUSTER_TEST_DATA, {ROOT.parent / 'shared' / 'data'} or $GAMMAPY_DATA"
+    )
+
+
+@pytest.fixture(scope="session")
+def small_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Simulated archive of 12 runs; do not change it."""
+    directory = tmp_path_factory.mktemp("simulated") / "archive"
+    return simulate(directory, n_obs=12, seed=1, size="small")
+
+
+@pytest.fixture(scope="session")
+def hess_dr1() -> Path:
+    """H.E.S.S. public data: 105 runs, one file each."""
+    return real_data("hess-dl3-dr1")
+
+
+@pytest.fixture(scope="session")
+def cta_1dc() -> Path:
+    """Four simulated CTA runs; index files in ``index/gps``, responses in a file of their own."""
+    return real_data("cta-1dc")
+
+
+@pytest.fixture(scope="session")
+def fact_crab() -> Path:
+    """FACT public data: 125 runs with point-like responses in a file of their own."""
+    return real_data("fact-crab")
+
+
+@pytest.fixture(scope="session")
+def pks_reference() -> Table:
+    """Published features of 21 runs on PKS 2155-304; the file lies next to the data directory."""
+    path = real_data("../reference/pks2155_1tev.csv")
+    return Table.read(path, format="ascii.csv", comment="#")
+
+
+@pytest.fixture
+def write_fits(tmp_path: Path) -> Callable[..., Path]:
+    """Function that writes HDUs behind an empty primary HDU and returns the path."""
+
+    def write(*hdus: fits.hdu.base.ExtensionHDU, name: str = "file.fits") -> Path:
+        path = tmp_path / name
+        fits.HDUList([fits.PrimaryHDU(), *hdus]).writeto(path, overwrite=True)
+        return path
+
+    return write

@@ -1,0 +1,108 @@
+"""The house: imports point one way, and optional parts stay optional."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import obscluster
+
+SOURCE = Path(obscluster.__file__).parent
+
+# From the ground up; a part may import what stands above it in this list, and itself.
+LAYERS = (
+    ("exceptions",),
+    ("yaml_file",),
+    ("config", "engine", "gadf"),
+    ("selection",),
+    ("obs_table",),
+    ("observation",),
+    ("store",),
+    ("target", "scaling"),
+    ("features",),
+    ("grouping",),
+    ("simulate",),
+    ("report",),
+    ("results",),
+    ("pipeline",),
+    ("info", "summary"),
+    ("cli",),
+    ("__main__",),
+)
+RANK = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}
+MODULES = sorted(path for path in SOURCE.rglob("*.py") if path != SOURCE / "__init__.py")
+
+
+def part_of(path):
+    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+def imports_of(path):
+    """Names of all modules that a file imports, wherever in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add(node.module)
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_imports_point_one_way(path):
+    here = part_of(path)
+    for name in imports_of(path):
+        if name.startswith("obscluster."):
+            there = name.split(".")[1]
+            assert there == here or RANK[there] < RANK[here], f"{here} imports {there}"
+
+
+@pytest.mark.parametrize(
+    ("package", "homes"),
+    [
+        ("gammapy", {"reduction"}),
+        ("matplotlib", {"report"}),
+        ("astropy.io.fits", {"gadf", "simulate"}),
+        ("tqdm", {"cli"}),
+        ("pydantic", {"config"}),
+    ],
+)
+def test_a_dependency_stays_in_one_place(package, homes):
+    for path in MODULES:
+        names = imports_of(path)
+        if "astropy.io" in names:
+            names.add("astropy.io.fits")
+        if any(name == package or name.startswith(f"{package}.") for name in names):
+            assert part_of(path) in homes, path
+
+
+def modules_after(statement):
+    code = f"import sys; {statement}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def test_plain_import_loads_neither_astropy_nor_extras():
+    loaded = modules_after("import obscluster")
+    assert not loaded & {"numpy", "astropy", "matplotlib", "gammapy", "scipy", "bokeh", "dask"}
+
+
+def test_help_needs_no_heavy_import():
+    loaded = modules_after("import obscluster.cli as c; c._parser().format_help()")
+    assert not loaded & {"numpy", "astropy", "matplotlib", "pydantic", "yaml", "tqdm"}
+
+
+def test_reading_features_loads_no_matplotlib():
+    loaded = modules_after("from obscluster import DataStore, get_irfs_features, Grouping")
+    assert "numpy" in loaded
+    assert not loaded & {"matplotlib", "gammapy", "pydantic"}
+
+
+def test_every_public_name_is_there():
+    for name in obscluster.__all__:
+        assert getattr(obscluster, name).__name__ == name
+    assert sorted(obscluster._HOMES) == obscluster.__all__
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = obscluster.nonsense
