@@ -142,7 +142,7 @@ class ObservationTable(Table):
         RequestError
             If one is not in the table.
         """
-        wanted = np.atleast_1d(np.asarray(obs_id))
+        wanted = as_obs_ids(obs_id)
         have = np.asarray(self["OBS_ID"])
         order = np.argsort(have, kind="stable")
         place = np.searchsorted(have, wanted, sorter=order)
@@ -151,6 +151,25 @@ class ObservationTable(Table):
         if len(missing):
             raise RequestError(f"no observation {_some(missing)} in the table of {len(have)}")
         return self[order[place]]
+
+
+def as_obs_ids(obs_id: int | Iterable[int]) -> NDArray[np.int64]:
+    """Identifiers as integers, shape (n,), whatever holds them."""
+    values: Iterable[Any]
+    if isinstance(obs_id, np.ndarray):
+        values = np.atleast_1d(obs_id)
+    else:
+        many = isinstance(obs_id, Iterable) and not isinstance(obs_id, str)
+        values = obs_id if many else [obs_id]  # type: ignore[assignment]
+    ids: list[int] = []
+    for value in values:
+        try:
+            ids.append(int(value))
+            if not isinstance(value, str) and ids[-1] != value:
+                raise ValueError
+        except (TypeError, ValueError):
+            raise RequestError(f"obs_id {value}: expected a whole number") from None
+    return np.array(ids, dtype=np.int64)
 
 
 def _some(obs_ids: NDArray[Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -18,8 +19,8 @@ from obscluster.exceptions import FormatError, MissingDataError
 from obscluster.gadf.events import GTI, EventList, read_events, read_gti
 from obscluster.gadf.fits import FitsFile
 from obscluster.gadf.hdu import HDU
+from obscluster.gadf.hdu_index import HDULocation
 from obscluster.gadf.header import Header
-from obscluster.gadf.index import HDULocation
 from obscluster.gadf.irf import IRF, read_irf
 
 __all__ = ["Observation", "ObservationMeta"]
@@ -61,7 +62,7 @@ class Observation:
     obs_id : int
         Identifier.
     locations : mapping
-        HDU type to `~obscluster.gadf.index.HDULocation`.
+        HDU type to `~obscluster.gadf.hdu_index.HDULocation`.
     row : `~astropy.table.Row`, optional
         The observation in the obs-index, for what the headers do not say.
     """
@@ -157,7 +158,8 @@ class Observation:
         """Take the EVENTS header along, where the open file has it."""
         location = self.locations.get("events")
         if location is not None and location.path == file.path and "header" not in self.__dict__:
-            self.__dict__["header"] = location.find(file).header
+            with suppress(MissingDataError):
+                self.__dict__["header"] = location.find(file).header
 
     @cached_property
     def header(self) -> Header:
@@ -317,6 +319,10 @@ class Observation:
             ) from None
         if not np.isfinite(number):
             raise self._missing(key)
+        if key in ("DEC_PNT", "ALT_PNT", "GEOLAT") and abs(number) > 90:
+            raise FormatError(
+                f"run {self.obs_id}: {key} = {value!r}; expected -90 to 90 deg", self._events_path
+            )
         return number
 
     def _missing(self, key: str) -> FormatError:

@@ -131,6 +131,8 @@ def pointing(table: Table) -> SkyCoord:
     for lon, lat, frame in (("RA_PNT", "DEC_PNT", "icrs"), ("GLON_PNT", "GLAT_PNT", "galactic")):
         if lon in table.colnames and lat in table.colnames:
             coords = [Angle(_filled(table[name]), table[name].unit or u.deg) for name in (lon, lat)]
+            # No place on the sky is a missing value.
+            coords[1] = np.where(abs(coords[1]) <= 90 * u.deg, coords[1], np.nan * u.deg)
             return SkyCoord(*coords, frame=frame).icrs
     raise RequestError("the observation table has no RA_PNT and DEC_PNT, so no sky selection works")
 
@@ -138,7 +140,7 @@ def pointing(table: Table) -> SkyCoord:
 def _sky_circle(
     table: Table, lon: Any, lat: Any, radius: Any, frame: str = "icrs", border: Any = 0
 ) -> tuple[Mask, Mask]:
-    center = SkyCoord(_angle("lon", lon), _angle("lat", lat), frame=_frame(frame))
+    center = SkyCoord(_angle("lon", lon), _latitude("lat", lat), frame=_frame(frame))
     reach = _angle("radius", radius) + _angle("border", border)
     separation = center.separation(pointing(table))
     return separation < reach, np.isfinite(separation.deg)
@@ -151,9 +153,12 @@ def _sky_box(
     coords = pointing(table).transform_to(_frame(frame)).spherical
     lon_range = np.array([_angle("lon", x).deg for x in _pair("lon", lon)])
     lat_range = np.array([_angle("lat", x).deg for x in _pair("lat", lat)])
+    if lon_range[1] < lon_range[0]:
+        # Across zero: make it rise before it is widened.
+        lon_range[1] += 360 * np.ceil((lon_range[0] - lon_range[1]) / 360)
     inside = _in_cyclic_range(coords.lon.deg, lon_range + widen)
     inside &= _in_range(coords.lat.deg, lat_range + widen)
-    return inside, np.isfinite(coords.lat.deg)
+    return inside, np.isfinite(coords.lon.deg) & np.isfinite(coords.lat.deg)
 
 
 def _time_box(table: Table, time_range: Any, partial_overlap: bool = False) -> tuple[Mask, Mask]:
@@ -183,19 +188,21 @@ def _time_box(table: Table, time_range: Any, partial_overlap: bool = False) -> t
 def _par_box(table: Table, variable: str, value_range: Any) -> tuple[Mask, Mask]:
     if variable not in table.colnames:
         raise RequestError(
-            unknown_name("column of the observation table", variable, table.colnames)
+            unknown_name("column of the observation table", str(variable), table.colnames)
         )
     column = table[variable]
     pair = _pair("value_range", value_range)
     if column.dtype.kind in "USO":
         if pair[0] != pair[1]:
             raise RequestError(f"{variable} holds text; give the same value twice to select it")
-        return np.asarray(column) == str(pair[0]), np.ones(len(table), dtype=bool)
+        return np.asarray(column) == str(pair[0]), ~np.ma.getmaskarray(np.ma.asarray(column))
     unit = column.unit or u.one
     limits = np.array([_value(variable, x, unit) for x in pair])
     values = _filled(column)
-    in_range = _in_cyclic_range if variable in _CYCLIC else _in_range
-    return in_range(values, limits), np.isfinite(values)
+    if variable in _CYCLIC:
+        to_deg = unit.to(u.deg) if unit.is_equivalent(u.deg) else 1.0
+        return _in_cyclic_range(values * to_deg, limits * to_deg), np.isfinite(values)
+    return _in_range(values, limits), np.isfinite(values)
 
 
 SELECTION_TYPES: dict[
@@ -239,11 +246,21 @@ def _pair(name: str, value: Any) -> Any:
 
 def _angle(name: str, value: Any) -> Angle:
     try:
-        return Angle(value, u.deg)
+        angle = Angle(value, u.deg)
+        if not angle.isscalar:
+            raise ValueError
+        return angle
     except (ValueError, TypeError, u.UnitsError):
         raise RequestError(
             f"{name} {_plain(value)}: not an angle; write it with its unit, such as '2 deg'"
         ) from None
+
+
+def _latitude(name: str, value: Any) -> Angle:
+    angle = _angle(name, value)
+    if abs(angle.deg) > 90:
+        raise RequestError(f"{name} {_plain(value)}: expected -90 to 90 deg")
+    return angle
 
 
 def _value(variable: str, value: Any, unit: u.UnitBase) -> float:

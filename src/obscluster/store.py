@@ -12,16 +12,16 @@ from astropy.table import Table, unique
 from numpy.typing import NDArray
 
 from obscluster.exceptions import RequestError
+from obscluster.gadf.hdu_index import HDUIndex
 from obscluster.gadf.index import (
     HDU_INDEX,
     OBS_INDEX,
-    HDUIndex,
     expand_path,
     find_index,
     read_index,
 )
-from obscluster.obs_table import ObservationTable
-from obscluster.observation import Observation
+from obscluster.obs_table import ObservationTable, as_obs_ids
+from obscluster.observation import IRF_TYPES, Observation
 
 __all__ = ["DataStore", "Observation", "Observations"]
 
@@ -114,7 +114,7 @@ class DataStore:
 
     Parameters
     ----------
-    hdu_index : `~obscluster.gadf.index.HDUIndex`
+    hdu_index : `~obscluster.gadf.hdu_index.HDUIndex`
         Where the parts of each observation lie.
     obs_table : `~obscluster.obs_table.ObservationTable`
         What is known of each observation.
@@ -217,12 +217,11 @@ class DataStore:
             If an observation is not in the archive, or the requirement is unknown.
         """
         required = _REQUIRED.get(required_irf) if isinstance(required_irf, str) else required_irf
-        if required is None:
+        if required is None or not set(required) <= {"events", "gti", *IRF_TYPES}:
             raise RequestError(
                 f"required_irf {required_irf!r}; expected {', '.join(_REQUIRED)} or HDU types"
             )
-        wanted = np.asarray(self.obs_table["OBS_ID"] if obs_id is None else obs_id)
-        wanted = np.atleast_1d(wanted).astype(np.int64)
+        wanted = as_obs_ids(self.obs_table["OBS_ID"] if obs_id is None else obs_id)
         known = np.isin(wanted, self.hdu_index.obs_ids)
         if not (known.all() or skip_missing):
             more = f" and {(~known).sum() - 1} more" if (~known).sum() > 1 else ""

@@ -16,7 +16,7 @@ from astropy.time import Time
 from obscluster.exceptions import FormatError
 from obscluster.gadf.hdu import HDU
 from obscluster.gadf.time import time_ref_from_header
-from obscluster.gadf.units import parse_unit
+from obscluster.gadf.units import conversion_factor, parse_unit
 
 __all__ = ["GTI", "EventList", "read_events", "read_gti"]
 
@@ -109,7 +109,10 @@ def read_events(hdu: HDU, columns: Sequence[str] | None = None) -> EventList:
     FormatError
         If a column is missing or the file is truncated.
     """
-    return EventList(_read_table(hdu, hdu.colnames if columns is None else columns))
+    events = EventList(_read_table(hdu, hdu.colnames if columns is None else columns))
+    if "TIME" in events.table.colnames:
+        _check_time_ref(events, hdu)
+    return events
 
 
 def read_gti(hdu: HDU) -> GTI:
@@ -123,13 +126,17 @@ def read_gti(hdu: HDU) -> GTI:
     gti = GTI(_read_table(hdu, ["START", "STOP"]))
     if len(gti) == 0:
         raise hdu.error("no good time interval")
+    _check_time_ref(gti, hdu)
+    return gti
+
+
+def _check_time_ref(table: _TimeTable, hdu: HDU) -> None:
     try:
-        _ = gti.time_ref
+        _ = table.time_ref
     except KeyError as error:
         raise hdu.error(f"no keyword {error.args[0]}: the reference time is unknown") from None
     except ValueError as error:
         raise hdu.error(f"the reference time cannot be read ({error})") from None
-    return gti
 
 
 def _read_table(hdu: HDU, columns: Sequence[str]) -> QTable:
@@ -139,8 +146,14 @@ def _read_table(hdu: HDU, columns: Sequence[str]) -> QTable:
         if values.dtype.kind == "O":
             raise FormatError(f"column {name} has rows of different length", hdu.path, hdu.name)
         unit = hdu.unit(name)
-        table[name] = u.Quantity(values, parse_unit(unit)) if unit else values
-    for name, unit in (("START", u.s), ("STOP", u.s), ("TIME", u.s), ("ENERGY", u.TeV)):
-        if name in table.colnames and table[name].unit is None:
-            table[name] = u.Quantity(table[name], unit)
+        expected = {"START": u.s, "STOP": u.s, "TIME": u.s, "ENERGY": u.TeV}.get(name)
+        if expected is not None:
+            if values.dtype.kind not in "fiu":
+                raise hdu.error(f"column {name} does not hold numbers")
+            if unit and conversion_factor(unit, expected) is None:
+                raise hdu.error(f"unit {unit!r} of column {name} does not convert to {expected}")
+            table[name] = u.Quantity(values, parse_unit(unit) if unit else expected)
+        else:
+            numbers = unit and values.dtype.kind in "fiu"
+            table[name] = u.Quantity(values, parse_unit(unit)) if numbers else values
     return table

@@ -138,7 +138,9 @@ class HDU:
         values = self.view(colname)
         if values.dtype.kind == "S":
             # What is not ASCII, against the standard, is read as Latin-1 and never fails.
-            return np.char.rstrip(np.char.decode(values, "latin-1"), " \0")
+            values = np.char.decode(values, "latin-1")
+        if values.dtype.kind == "U":
+            return np.char.rstrip(values, " \0")
         return np.array(values, dtype=values.dtype.newbyteorder("="))
 
     def view(self, colname: str) -> NDArray[Any]:
@@ -159,9 +161,14 @@ class HDU:
         kind = self.header.get("XTENSION")
         if kind not in ("BINTABLE", "A3DTABLE", "TABLE"):
             raise self.error("is not a table")
+        n_axes, n_columns = self._length("NAXIS"), self._length("TFIELDS", default=0)
+        if n_axes != 2 or self.header.get("GCOUNT", 1) != 1:
+            raise self.error("a table has NAXIS = 2 and GCOUNT = 1")
+        if n_columns > 999:
+            raise self.error(f"TFIELDS = {n_columns}; expected at most 999")
         columns: dict[str, _Column] = {}
         offset = 0
-        for number in range(1, self._length("TFIELDS", default=0) + 1):
+        for number in range(1, n_columns + 1):
             name = str(self.header.get(f"TTYPE{number}") or f"col{number}").strip()
             if name in columns:
                 raise self.error(f"two columns are named {name!r}")
@@ -187,7 +194,9 @@ class HDU:
             return "", (), (repeat + 7) // 8
         width = repeat * _WIDTHS[code]
         if code == "A":
-            return f"S{repeat}", (), width
+            # Arrays of text, and text of no width, are left to astropy.
+            plain = repeat > 0 and f"TDIM{number}" not in self.header
+            return f"S{repeat}" if plain else "", (), width
         scaled = f"TSCAL{number}" in self.header or f"TZERO{number}" in self.header
         dtype = "" if scaled else _DTYPES.get(code, "")
         dim = self.header.get(f"TDIM{number}")
@@ -208,14 +217,17 @@ class HDU:
         if not all(column.dtype for column in columns):
             return None
         data = self._data()
-        layout = np.dtype(
-            {
-                "names": [c.name for c in columns],
-                "formats": [(c.dtype, c.shape) for c in columns],
-                "offsets": [c.offset for c in columns],
-                "itemsize": self._length("NAXIS1"),
-            }
-        )
+        try:
+            layout = np.dtype(
+                {
+                    "names": [c.name for c in columns],
+                    "formats": [(c.dtype, c.shape) for c in columns],
+                    "offsets": [c.offset for c in columns],
+                    "itemsize": self._length("NAXIS1"),
+                }
+            )
+        except ValueError as error:
+            raise self.error(f"numpy cannot hold a row of this table ({error})") from None
         if not data:
             return np.empty(0, dtype=layout)
         return np.frombuffer(data, dtype=layout, count=self.n_rows)
@@ -228,7 +240,9 @@ class HDU:
         kind = fits.TableHDU if self.header["XTENSION"] == "TABLE" else fits.BinTableHDU
         data = self._data()
         try:
-            table = kind.fromstring(self._header_bytes + data + b"\0" * (-len(data) % BLOCK)).data
+            padded = self._header_bytes + data + b"\0" * (-len(data) % BLOCK)
+            # With uint, as fits.open has it: else unsigned integers pass through floating point.
+            table = kind.fromstring(padded, uint=True).data
         except Exception as error:  # noqa: BLE001 astropy raises all sorts on damaged tables
             raise self.error(f"astropy cannot read this table ({error})") from None
         return table

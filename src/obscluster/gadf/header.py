@@ -14,7 +14,7 @@ Header = dict[str, Any]
 """FITS keywords and their values: str, int, float or bool; None where undefined."""
 
 _VALUE = re.compile(r"\s*('(?:[^']|'')*'|[^/]*)")
-_INTEGER = re.compile(r"[+-]?\d{1,19}\Z")
+_INTEGER = re.compile(r"[+-]?\d{1,70}\Z")
 
 
 def parse_header(raw: bytes) -> Header:
@@ -44,6 +44,7 @@ def parse_header(raw: bytes) -> Header:
             if isinstance(more, str):
                 header[continued] = header[continued][:-1] + more
             if not header[continued].endswith("&"):
+                header[continued] = header[continued].rstrip()
                 continued = None
             continue
         if key == "HIERARCH" and "=" in card:

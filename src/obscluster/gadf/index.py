@@ -8,31 +8,24 @@ from __future__ import annotations
 import gzip
 import io
 import os
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from astropy.table import Column, MaskedColumn, Table
-from numpy.typing import NDArray
 
 from obscluster.exceptions import (
     ArchiveError,
     DataError,
-    MissingDataError,
     RequestError,
 )
 from obscluster.gadf.fits import FitsFile
 from obscluster.gadf.hdu import HDU
-from obscluster.gadf.irf import IRF_CLASSES, hdu_class_of
 from obscluster.gadf.units import parse_unit
 
 __all__ = [
     "HDU_INDEX",
     "OBS_INDEX",
-    "HDUIndex",
-    "HDULocation",
     "expand_path",
     "find_index",
     "read_index",
@@ -175,159 +168,23 @@ def _meta(hdu: HDU) -> dict[str, Any]:
 
 
 def _obs_ids(table: Table, path: Path) -> Column:
+    """The column OBS_ID, whatever its name's case and its type, as int64."""
     name = next(name for name in table.colnames if name.upper() == "OBS_ID")
-    try:
-        values = np.asarray(table[name]).astype(np.int64)
-    except (ValueError, TypeError):
-        raise ArchiveError(
-            f"{path}: OBS_ID holds {str(table[name][0])!r}; expected whole numbers"
-        ) from None
+    values = table[name].tolist()
+    numbers = [_whole_number(value) for value in values]
+    if None in numbers:
+        bad = values[numbers.index(None)]
+        raise ArchiveError(f"{path}: OBS_ID holds {bad!r}; expected whole numbers")
     if name != "OBS_ID":
         table.rename_column(name, "OBS_ID")
-    return Column(values, name="OBS_ID")
+    return Column(np.array(numbers, dtype=np.int64), name="OBS_ID")
 
 
-@dataclass(frozen=True)
-class HDULocation:
-    """Where one HDU of an observation lies.
-
-    Parameters
-    ----------
-    obs_id : int
-        The observation.
-    hdu_type, hdu_class : str
-        GADF ``HDU_TYPE`` and ``HDU_CLASS``, in lower case.
-    path : `~pathlib.Path`
-        File as the index names it.
-    hdu_name : str
-        Extension name, which may be empty or out of date.
-    """
-
-    obs_id: int
-    hdu_type: str
-    hdu_class: str
-    path: Path
-    hdu_name: str
-
-    @property
-    def existing_path(self) -> Path:
-        """The file, with or without ``.gz``, whichever is there.
-
-        Raises
-        ------
-        MissingDataError
-            If neither is.
-        """
-        if self.path.is_file():
-            return self.path
-        other = (
-            self.path.with_suffix("")
-            if self.path.suffix == ".gz"
-            else self.path.with_name(self.path.name + ".gz")
-        )
-        if other.is_file():
-            return other
-        raise MissingDataError(
-            f"no such file, though the index lists it for {self.hdu_type} of run {self.obs_id}",
-            self.path,
-        )
-
-    def find(self, file: FitsFile) -> HDU:
-        """This HDU in an opened file: by its name, else by its HDUCLAS keywords.
-
-        Raises
-        ------
-        MissingDataError
-            If the file has neither.
-        """
-        wanted = self.hdu_name.strip().upper()
-        matches = None
-        for hdu in file:
-            if wanted and hdu.name == wanted:
-                return hdu
-            if matches is None and _hdu_type(hdu) == self.hdu_type:
-                matches = hdu
-        if matches is not None:
-            return matches
-        names = ", ".join(hdu.name for hdu in file)
-        raise MissingDataError(
-            f"no such HDU and none of type {self.hdu_type}; the file has {names}",
-            file.path,
-            self.hdu_name or self.hdu_type,
-        )
-
-
-def _hdu_type(hdu: HDU) -> str | None:
-    """GADF type of an HDU, from its header."""
-    hdu_class = hdu_class_of(hdu.header)
-    if hdu_class is not None:
-        return IRF_CLASSES[hdu_class].hdu_type
-    return str(hdu.header.get("HDUCLAS1", "")).strip().lower() or None
-
-
-class HDUIndex:
-    """The hdu-index of an archive, looked up by observation.
-
-    Parameters
-    ----------
-    table : `~astropy.table.Table`
-        Columns OBS_ID, HDU_TYPE, HDU_CLASS, FILE_DIR, FILE_NAME and HDU_NAME.
-    directory : `~pathlib.Path`
-        What FILE_DIR is relative to.
-
-    Raises
-    ------
-    ArchiveError
-        If a column is missing.
-    """
-
-    def __init__(self, table: Table, directory: Path):
-        missing = {"OBS_ID", "HDU_TYPE", "HDU_CLASS", "FILE_NAME"} - set(table.colnames)
-        if missing:
-            raise ArchiveError(
-                f"{directory}: the hdu-index has no column {', '.join(sorted(missing))}; "
-                f"it has {', '.join(table.colnames)}"
-            )
-        self.table = table
-        self.directory = directory
-
-    @cached_property
-    def _order(self) -> NDArray[np.int64]:
-        return np.argsort(np.asarray(self.table["OBS_ID"]), kind="stable")
-
-    @cached_property
-    def _sorted_ids(self) -> NDArray[np.int64]:
-        return np.asarray(self.table["OBS_ID"])[self._order]
-
-    @cached_property
-    def obs_ids(self) -> NDArray[np.int64]:
-        """Observations that the index knows, in order, shape (n_obs,)."""
-        return np.unique(self._sorted_ids)
-
-    def rows(self, obs_id: int) -> NDArray[np.int64]:
-        """Rows of one observation, in the order of the file."""
-        first, last = np.searchsorted(self._sorted_ids, [obs_id, obs_id + 1])
-        return self._order[first:last]
-
-    def locations(self, obs_id: int) -> dict[str, HDULocation]:
-        """HDU type to location for one observation; of several of a type, the first."""
-        found: dict[str, HDULocation] = {}
-        for row in self.rows(obs_id):
-            hdu_type = str(self.table["HDU_TYPE"][row]).strip().lower()
-            if hdu_type not in found:
-                found[hdu_type] = HDULocation(
-                    obs_id,
-                    hdu_type,
-                    str(self.table["HDU_CLASS"][row]).strip().lower(),
-                    self._path(row),
-                    self._text("HDU_NAME", row),
-                )
-        return found
-
-    def _path(self, row: int) -> Path:
-        directory, name = self._text("FILE_DIR", row), self._text("FILE_NAME", row)
-        # An absolute path, also after expansion, stands for itself.
-        return self.directory / expand_path(os.path.join(directory, name))  # noqa: PTH118
-
-    def _text(self, colname: str, row: int) -> str:
-        return str(self.table[colname][row]).strip() if colname in self.table.colnames else ""
+def _whole_number(value: Any) -> int | None:
+    """Identifier from a number or a text; None if it is neither, or does not fit int64."""
+    try:
+        number = int(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    exact = isinstance(value, str) or number == value
+    return number if exact and abs(number) < 2**63 else None

@@ -195,7 +195,7 @@ class IRF:
                 fill_value=None,
             )
             where = np.stack([axes[i].scale(points[i]) for i in long], axis=-1)
-            result = interpolate(where)
+            result = interpolate(where).reshape(points[0].shape)
         else:
             result = np.full(points[0].shape, values.item())
         return np.asarray(np.clip(np.exp(result) if logarithmic else result, 0.0, None))
@@ -240,7 +240,8 @@ def read_irf(hdu: HDU, hdu_class: str | None = None) -> IRF:
     """
     hdu_class = hdu_class_of(hdu.header) or hdu_class
     if hdu_class not in IRF_CLASSES:
-        raise hdu.error(f"unknown response class {hdu_class!r}; known: {', '.join(IRF_CLASSES)}")
+        found = hdu_class or hdu.header.get("HDUCLAS4")
+        raise hdu.error(f"unknown response class {found!r}; known: {', '.join(IRF_CLASSES)}")
     spec = IRF_CLASSES[hdu_class]
     if hdu.n_rows != 1:
         raise hdu.error(f"{hdu.n_rows} rows; a response has one")
@@ -260,7 +261,7 @@ def read_irf(hdu: HDU, hdu_class: str | None = None) -> IRF:
         unit = u.Unit("s-1 MeV-1 sr-1")
     else:
         _factor(hdu, column, expected)
-        unit = parse_unit(text)
+        unit = parse_unit(text) if text else expected
     return IRF(hdu_class, axes, {name: values}, unit, hdu.header, hdu.path)
 
 
@@ -284,7 +285,7 @@ def _read_axis(hdu: HDU, name: str) -> Axis:
         raise hdu.error(f"no columns {columns}; it has {', '.join(hdu.colnames)}")
     # A single bin may be stored as a scalar.
     lo, hi = (
-        hdu.view(column)[0].astype(float).ravel() * _factor(hdu, column, axis_unit(name))
+        _numbers(hdu, column).astype(float).ravel() * _factor(hdu, column, axis_unit(name))
         for column in (f"{prefix}_LO", f"{prefix}_HI")
     )
     if lo.size != hi.size or lo.size == 0:
@@ -300,12 +301,18 @@ def _read_axis(hdu: HDU, name: str) -> Axis:
     return (Axis.from_nodes if at_points else Axis.from_edges)(name, points, interp)
 
 
-def _read_array(hdu: HDU, column: str, axes: dict[str, Axis]) -> NDArray[Any]:
-    """Values in the order of the axes, as a view."""
-    shape = tuple(axis.nbin for axis in axes.values())
+def _numbers(hdu: HDU, column: str) -> NDArray[Any]:
+    """The one cell of a column, if it holds numbers."""
     cell: NDArray[Any] = np.asarray(hdu.view(column)[0])
     if cell.dtype.kind not in "fiu":
         raise hdu.error(f"column {column} does not hold numbers")
+    return cell
+
+
+def _read_array(hdu: HDU, column: str, axes: dict[str, Axis]) -> NDArray[Any]:
+    """Values in the order of the axes, as a view."""
+    shape = tuple(axis.nbin for axis in axes.values())
+    cell = _numbers(hdu, column)
     # FITS lists the fastest axis first, so the transposed cell has the order of the specification;
     # the backgrounds of H.E.S.S. and CTA are stored the other way round.
     for candidate in (cell.T, cell):

@@ -39,7 +39,12 @@ def time_ref_from_header(header: Mapping[str, Any]) -> Time:
     ValueError
         If a keyword is not a number, or TIMESYS is not a time scale.
     """
+    for key in ("MJDREFI", "MJDREF"):
+        if key in header and header[key] is None:
+            raise ValueError(f"{key} has no value")
     scale = str(header.get("TIMESYS") or "tt").strip().lower()
+    if scale not in Time.SCALES:
+        raise ValueError(f"TIMESYS = {scale!r} is no time scale")
     if "MJDREFI" in header:
         # Some productions write these as text.
         day, fraction = float(header["MJDREFI"]), float(header.get("MJDREFF") or 0.0)

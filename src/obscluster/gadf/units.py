@@ -23,10 +23,13 @@ def parse_unit(text: str) -> u.UnitBase:
         warnings.simplefilter("ignore", u.UnitsWarning)
         for notation in ("fits", "generic", "ogip"):
             try:
-                return u.Unit(text, format=notation)
-            except ValueError:
+                unit = u.Unit(text, format=notation)
+            except (ValueError, TypeError):
                 continue
-    return u.Unit(text, parse_strict="silent")
+            # "s, m" is a unit of a structure, which nothing here can use.
+            if isinstance(unit, u.UnitBase):
+                return unit
+    return u.UnrecognizedUnit(text)
 
 
 @lru_cache(maxsize=1024)

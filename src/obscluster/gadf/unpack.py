@@ -107,6 +107,7 @@ class GzipSource:
         self._path = path
         self._buffer = bytearray()
         self._stream = isal_zlib.decompressobj(wbits=31)
+        self._truncated = False
 
     def read(self, start: int, stop: int) -> bytes:
         """Bytes from start to stop, fewer at the end of the file.
@@ -118,6 +119,8 @@ class GzipSource:
         """
         while len(self._buffer) < stop and self._packed:
             self._unpack()
+        if len(self._buffer) < stop and self._truncated:
+            raise self._error("truncated gzip data")
         return bytes(memoryview(self._buffer)[start:stop])
 
     def _unpack(self) -> None:
@@ -134,8 +137,8 @@ class GzipSource:
             self._stream = isal_zlib.decompressobj(wbits=31)
             return
         self._packed = self._stream.unconsumed_tail
-        if not self._packed and len(chunk) < UNPACK_STEP:
-            raise self._error("truncated gzip data")
+        # What was unpacked so far may hold all that is wanted: see read.
+        self._truncated = not self._packed and len(chunk) < UNPACK_STEP
 
     def _error(self, what: str) -> FormatError:
         done = len(self._buffer)

@@ -1,0 +1,364 @@
+"""Index files: every observation and HDU is found where the archive says, or named as missing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import astropy.units as u
+import numpy as np
+import pytest
+from astropy.io import fits
+from astropy.table import Column, MaskedColumn, Table
+from hypothesis import given
+from hypothesis import strategies as st
+
+from obscluster.exceptions import ArchiveError, MissingDataError, RequestError
+from obscluster.gadf.fits import FitsFile
+from obscluster.gadf.hdu_index import HDUIndex, HDULocation
+from obscluster.gadf.index import (
+    expand_path,
+    find_index,
+    read_index,
+    write_index,
+)
+from obscluster.store import DataStore
+
+BIG = 9_007_199_254_740_993  # 2^53 + 1: no floating-point number
+
+
+def table_hdu(table: Table, name: str = "OBS_INDEX", **keywords: object) -> fits.BinTableHDU:
+    hdu = fits.BinTableHDU(table, name=name)
+    hdu.header.update(keywords)
+    return hdu
+
+
+def hdu_index(directory: Path, **columns: list) -> HDUIndex:
+    defaults = {"OBS_ID": [7], "HDU_TYPE": ["aeff"], "HDU_CLASS": ["aeff_2d"]}
+    defaults |= {"FILE_DIR": ["data"], "FILE_NAME": ["run.fits"], "HDU_NAME": ["AEFF"]}
+    return HDUIndex(Table({**defaults, **columns}), directory)
+
+
+# --- the index as a table ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("archive", "pattern"),
+    [
+        ("small_archive", "*-index.fits.gz"),
+        ("hess_dr1", "*-index.fits.gz"),
+        ("cta_1dc", "index/gps/*.fits.gz"),
+        ("fact_crab", "*-index.fits.gz"),
+    ],
+)
+def test_index_equals_astropys_table(archive, pattern, request):
+    paths = list(request.getfixturevalue(archive).glob(pattern))
+    assert len(paths) == 2
+    for path in paths:
+        ours, theirs = read_index(path), Table.read(path)
+        assert ours.colnames == theirs.colnames
+        for name in ours.colnames:
+            assert (ours[name] == theirs[name]).all()
+            assert ours[name].unit == theirs[name].unit
+            assert ours[name].dtype.isnative
+        for key in ("MJDREFI", "TIMESYS", "TELESCOP", "GEOLON", "HDUCLAS1"):
+            assert ours.meta.get(key) == fits.getheader(path, 1).get(key)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (["023523", "7"], [23523, 7]),
+        ([" 23523", "7 "], [23523, 7]),
+        (np.array([3, 7], "i2"), [3, 7]),
+        (np.array([BIG, -1], "i8"), [BIG, -1]),
+        (np.array([2**32 - 1, 7], "u4"), [2**32 - 1, 7]),
+        (np.array([BIG, 7], "u8"), [BIG, 7]),
+        (np.array([3.0, 7.0]), [3, 7]),
+        (np.zeros(0, "i4"), []),
+    ],
+    ids=["text", "blanks", "int16", "int64", "uint32", "uint64", "float", "no-rows"],
+)
+def test_obs_id_of_any_type_becomes_int64(values, expected, write_fits):
+    obs_id = read_index(write_fits(table_hdu(Table({"OBS_ID": values}))))["OBS_ID"]
+    assert obs_id.dtype == np.int64
+    assert obs_id.tolist() == expected
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ["7", "run 8"],
+        ["7", ""],
+        [7.0, 8.5],
+        [7.0, np.nan],
+        [7.0, 1e300],
+        [7 + 1j, 8],
+        [[7, 8], [9, 10]],
+        MaskedColumn([7, 8], mask=[False, True]),
+    ],
+    ids=["letters", "empty", "fraction", "nan", "overflow", "complex", "2d", "masked"],
+)
+def test_obs_id_that_is_not_a_whole_number_is_an_archive_error(values, write_fits):
+    path = write_fits(table_hdu(Table({"OBS_ID": values})))
+    with pytest.raises(ArchiveError, match=r"file\.fits.*OBS_ID"):
+        read_index(path)
+
+
+def test_lower_case_obs_id_is_renamed_and_the_first_table_that_has_it_is_read(write_fits):
+    other, index = Table({"X": [1]}), Table({"x": [1.0], "obs_id": [7]})
+    table = read_index(write_fits(table_hdu(other, "OTHER"), table_hdu(index, "INDEX")))
+    assert table.colnames == ["x", "OBS_ID"]
+
+
+def test_null_integers_are_masked(write_fits):
+    table = Table({"OBS_ID": [1, 2], "N_TELS": MaskedColumn([3, 4], mask=[False, True])})
+    n_tels = read_index(write_fits(table_hdu(table)))["N_TELS"]
+    assert n_tels.mask.tolist() == [False, True]
+    assert n_tels[0] == 3
+
+
+def test_unknown_unit_is_kept_as_text(write_fits):
+    path = write_fits(table_hdu(Table({"OBS_ID": [1], "NSB": [2.0]}), TUNIT2="furlong/pixie"))
+    assert str(read_index(path)["NSB"].unit) == "furlong/pixie"
+
+
+def test_table_without_obs_id_is_named_with_its_columns(write_fits):
+    path = write_fits(table_hdu(Table({"RUN": [1]}), "RUNS"))
+    with pytest.raises(ArchiveError, match=r"file\.fits.*no column OBS_ID.*RUNS \(RUN\)"):
+        read_index(path)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"not FITS", b"\x1f\x8bnot gzip"])
+def test_index_that_cannot_be_read_is_an_archive_error(content, tmp_path):
+    path = tmp_path / "obs-index.fits.gz"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ArchiveError, match=str(path)):
+        read_index(path)
+
+
+@pytest.mark.parametrize("name", ["obs-index.fits", "obs-index.fits.gz"])
+def test_index_that_is_written_comes_back(name, small_archive, tmp_path):
+    table = read_index(small_archive / "obs-index.fits.gz")
+    table["N_TELS"] = MaskedColumn(table["N_TELS"], mask=table["N_TELS"] == 3)
+    table["OBS_ID"][0] = BIG
+    path = tmp_path / name
+    write_index(table, path)
+    back = read_index(path)
+    assert back.colnames == table.colnames
+    for column in table.colnames:
+        assert back[column].dtype == table[column].dtype
+        assert back[column].unit == table[column].unit
+        assert (np.ma.filled(back[column] == table[column], fill_value=True)).all()
+    assert (back["N_TELS"].mask == table["N_TELS"].mask).all()
+    assert {key: back.meta[key] for key in table.meta} == table.meta
+    assert Table.read(path)["OBS_ID"].tolist() == table["OBS_ID"].tolist()
+    first = path.read_bytes()
+    write_index(table, path)
+    assert path.read_bytes() == first
+    assert first.startswith(b"\x1f\x8b") == (path.suffix == ".gz")
+
+
+# --- finding files -------------------------------------------------------------------------------
+
+
+def test_index_file_may_be_plain_or_gzipped_or_have_another_name(tmp_path):
+    for name in ("obs-index.fits", "obs-index.fits.gz"):
+        (tmp_path / name).touch()
+        assert find_index(tmp_path, "obs-index") == tmp_path / name
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "mine.fits").touch()
+    assert find_index(tmp_path, "obs-index", "sub/mine.fits") == tmp_path / "sub" / "mine.fits"
+
+
+def test_missing_archive_or_index_is_an_archive_error(tmp_path):
+    (tmp_path / "file").touch()
+    for directory, match in [
+        (tmp_path / "no", "no: no such archive directory"),
+        (tmp_path / "file", "file: is a file"),
+        (tmp_path, r"no hdu-index.fits.gz or hdu-index.fits"),
+    ]:
+        with pytest.raises(ArchiveError, match=match):
+            find_index(directory, "hdu-index")
+    with pytest.raises(ArchiveError, match=r"no mine\.fits"):
+        find_index(tmp_path, "hdu-index", "mine.fits")
+
+
+def test_variables_and_home_are_expanded(monkeypatch):
+    monkeypatch.setenv("ARCHIVE", "/archive")
+    monkeypatch.setenv("HOME", "/home/me")
+    assert expand_path("$ARCHIVE/x") == expand_path("${ARCHIVE}/x") == Path("/archive/x")
+    assert expand_path("~/x") == Path("/home/me/x")
+    assert expand_path(Path("x/../y")) == Path("x/../y")
+
+
+@pytest.mark.parametrize("path", ["$NOT_SET/x", "/a/${NOT_SET}/x", "$NOT_SET"])
+def test_variable_that_is_not_set_is_named(path, monkeypatch):
+    monkeypatch.delenv("NOT_SET", raising=False)
+    with pytest.raises(RequestError, match=r"\$NOT_SET is not set"):
+        expand_path(path)
+
+
+@pytest.mark.parametrize(
+    ("file_dir", "file_name", "place"),
+    [
+        ("data", "run.fits", "archive/data/run.fits"),
+        ("", "run.fits", "archive/run.fits"),
+        (".", "data/run.fits", "archive/data/run.fits"),
+        ("  data  ", " run.fits ", "archive/data/run.fits"),
+        ("../other", "run.fits", "other/run.fits"),
+        ("$ROOT/other", "run.fits", "other/run.fits"),
+        ("${ROOT}", "other/run.fits", "other/run.fits"),
+        ("~/other", "run.fits", "other/run.fits"),
+        ("/absolute", "run.fits", "/absolute/run.fits"),
+    ],
+)
+def test_file_dir_is_relative_to_the_archive_unless_absolute(
+    file_dir, file_name, place, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("ROOT", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "archive").mkdir()
+    index = hdu_index(tmp_path / "archive", FILE_DIR=[file_dir], FILE_NAME=[file_name])
+    assert index.locations(7)["aeff"].path.resolve() == tmp_path / place
+
+
+def test_variable_in_file_dir_that_is_not_set_is_named(tmp_path, monkeypatch):
+    monkeypatch.delenv("NOT_SET", raising=False)
+    with pytest.raises(RequestError, match=r"\$NOT_SET"):
+        hdu_index(tmp_path, FILE_DIR=["$NOT_SET/x"]).locations(7)
+
+
+@pytest.mark.parametrize("there", ["run.fits", "run.fits.gz"])
+@pytest.mark.parametrize("listed", ["run.fits", "run.fits.gz"])
+def test_file_is_found_with_and_without_gz(listed, there, tmp_path):
+    (tmp_path / there).touch()
+    location = HDULocation(7, "aeff", "aeff_2d", tmp_path / listed, "AEFF")
+    assert location.existing_path == tmp_path / there
+
+
+@pytest.mark.parametrize("name", ["run.fits", "run.fits.gz", "", "x" * 300])
+def test_missing_file_names_path_run_and_type(name, tmp_path):
+    location = HDULocation(7, "aeff", "aeff_2d", tmp_path / name, "AEFF")
+    with pytest.raises(MissingDataError, match="aeff of run 7") as caught:
+        _ = location.existing_path
+    assert str(tmp_path / name) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("archive", "path", "n_obs", "n_hdus"),
+    [
+        ("small_archive", ".", 12, 6),
+        ("hess_dr1", ".", 105, 6),
+        ("cta_1dc", "index/gps", 4, 6),
+        ("fact_crab", ".", 125, 4),
+    ],
+)
+def test_every_hdu_that_an_archive_lists_is_found(archive, path, n_obs, n_hdus, request):
+    store = DataStore.from_dir(request.getfixturevalue(archive) / path)
+    assert len(store.obs_ids) == n_obs
+    for i, obs_id in enumerate(store.obs_ids):
+        locations = store.hdu_index.locations(obs_id)
+        assert len(locations) == n_hdus
+        assert all(location.existing_path.is_file() for location in locations.values())
+        if i < 3:
+            for location in locations.values():
+                with FitsFile(location.existing_path) as file:
+                    assert location.find(file).name == location.hdu_name.upper()
+
+
+# --- rows of an observation ----------------------------------------------------------------------
+
+
+@given(obs_ids=st.lists(st.integers(1, 4) | st.just(BIG), max_size=30))
+def test_rows_of_an_observation_are_all_that_have_its_identifier(obs_ids):
+    obs_id = np.array(obs_ids, dtype=np.int64)
+    text = Column([""] * len(obs_ids), dtype="U1")
+    names = ("HDU_TYPE", "HDU_CLASS", "FILE_NAME")
+    index = HDUIndex(Table({"OBS_ID": obs_id, **dict.fromkeys(names, text)}), Path())
+    assert index.obs_ids.tolist() == sorted(set(obs_ids))
+    for wanted in (0, 2, 4, 5, BIG - 1, BIG):
+        assert index.rows(wanted).tolist() == np.flatnonzero(obs_id == wanted).tolist()
+
+
+def test_first_hdu_of_a_type_counts_and_text_is_normalised(tmp_path):
+    index = hdu_index(
+        tmp_path,
+        OBS_ID=[7, 8, 7, 7],
+        HDU_TYPE=["AEFF ", "aeff", "aeff", "psf"],
+        HDU_CLASS=["AEFF_2D", "aeff_2d", "aeff_2d", "psf_king"],
+        FILE_DIR=[""] * 4,
+        FILE_NAME=["a", "b", "c", "d"],
+        HDU_NAME=["X", "Y", "Z", "PSF"],
+    )
+    locations = index.locations(7)
+    assert {kind: location.path.name for kind, location in locations.items()} == {
+        "aeff": "a",
+        "psf": "d",
+    }
+    assert locations["aeff"] == HDULocation(7, "aeff", "aeff_2d", tmp_path / "a", "X")
+    assert index.locations(9) == {}
+
+
+def test_optional_columns_may_be_missing(tmp_path):
+    table = Table({"OBS_ID": [7], "HDU_TYPE": ["gti"], "HDU_CLASS": ["gti"], "FILE_NAME": ["a"]})
+    assert HDUIndex(table, tmp_path).locations(7)["gti"].path == tmp_path / "a"
+
+
+@pytest.mark.parametrize("name", ["HDU_TYPE", "HDU_CLASS", "FILE_NAME"])
+def test_missing_column_of_the_hdu_index_is_named(name, small_archive):
+    table = read_index(small_archive / "hdu-index.fits.gz")
+    table.remove_column(name)
+    with pytest.raises(ArchiveError, match=f"no column {name}"):
+        HDUIndex(table, small_archive)
+
+
+# --- HDUs in a file ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def renamed_run(small_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose extension names tell nothing."""
+    path = tmp_path_factory.mktemp("renamed") / "run.fits"
+    with fits.open(next((small_archive / "data").iterdir())) as hdulist:
+        for i, hdu in enumerate(hdulist[1:]):
+            hdu.name = f"TABLE{i}"
+        hdulist.writeto(path)
+    return path
+
+
+@pytest.mark.parametrize("listed_name", ["", "OLD NAME"])
+@pytest.mark.parametrize(
+    ("hdu_type", "name"),
+    [
+        ("events", "TABLE0"),
+        ("gti", "TABLE1"),
+        ("aeff", "TABLE2"),
+        ("edisp", "TABLE3"),
+        ("psf", "TABLE4"),
+        ("bkg", "TABLE5"),
+    ],
+)
+def test_hdu_is_found_by_its_class_where_the_name_differs(hdu_type, name, listed_name, renamed_run):
+    with FitsFile(renamed_run) as file:
+        assert HDULocation(7, hdu_type, "", renamed_run, listed_name).find(file).name == name
+
+
+def test_name_counts_before_class(renamed_run):
+    with FitsFile(renamed_run) as file:
+        location = HDULocation(7, "aeff", "", renamed_run, " table4 ")
+        assert location.find(file).name == "TABLE4"
+
+
+def test_hdu_that_is_nowhere_is_named_with_what_is_there(renamed_run):
+    location = HDULocation(7, "rad_max", "rad_max_2d", renamed_run, "RAD_MAX")
+    with FitsFile(renamed_run) as file, pytest.raises(MissingDataError) as caught:
+        location.find(file)
+    for part in (str(renamed_run), "RAD_MAX", "rad_max", "TABLE0", "TABLE5"):
+        assert part in str(caught.value)
+
+
+def test_units_of_the_index_are_astropys(small_archive):
+    table = read_index(small_archive / "obs-index.fits.gz")
+    assert table["ZEN_PNT"].unit == u.deg
+    assert table["LIVETIME"].unit == u.s
