@@ -90,7 +90,7 @@ def test_plain_import_loads_neither_astropy_nor_extras():
 
 
 def test_help_needs_no_heavy_import():
-    loaded = modules_after("import obscluster.cli as c; c._parser().format_help()")
+    loaded = modules_after("import obscluster.cli as c; c.make_parser().format_help()")
     assert not loaded & {"numpy", "astropy", "matplotlib", "pydantic", "yaml", "tqdm"}
 
 

@@ -1,28 +1,19 @@
-"""Command line: parse, call the pipeline, return an exit code.
-
-0: done; 1: done, with findings; 2: the request cannot be met; 130: interrupted.
-"""
+"""``obscluster group``: put runs into groups."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-import warnings
-from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from obscluster import __version__
-from obscluster.exceptions import ObsClusterError, ObsClusterWarning
+from obscluster.cli.common import add_command, progress_bar
+from obscluster.exceptions import ObsClusterError
 
 if TYPE_CHECKING:
     from obscluster.pipeline import GroupResult
 
-__all__ = ["main"]
-
-# Loading astropy takes a second, so each command imports what it needs when it runs.
-
-_GROUP_EXAMPLES = """\
+EXAMPLES = """\
 examples:
   cluster the runs around a position by energy resolution and PSF at 1 TeV, into two groups:
     obscluster group $GAMMAPY_DATA/hess-dl3-dr1 --target "329.71693826 -30.2255890" \\
@@ -37,62 +28,9 @@ examples:
 """
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command.
-
-    Parameters
-    ----------
-    argv : sequence of str, optional
-        Arguments; those of the process unless told.
-
-    Returns
-    -------
-    code : int
-        Exit code.
-    """
-    arguments = _parser().parse_args(argv)
-    warnings.showwarning = _show_warning
-    try:
-        return int(arguments.run(arguments))
-    except ObsClusterError as error:
-        print(f"obscluster: error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("obscluster: interrupted, nothing was written", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        # The reader of our output, such as `head`, has seen enough.
-        sys.stderr.close()
-        return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="obscluster",
-        description="Group gamma-ray observations by observing conditions and instrument response.",
-        epilog='example: obscluster info archive/   ("obscluster COMMAND --help" tells more)',
-    )
-    parser.add_argument("--version", action="version", version=f"obscluster {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    _add_info(commands)
-    _add_group(commands)
-    _add_simulate(commands)
-    return parser
-
-
-def _add_info(commands: Any) -> None:
-    command = _command(
-        commands,
-        "info",
-        "say what is in an archive",
-        "examples:\n  obscluster info $GAMMAPY_DATA/hess-dl3-dr1\n",
-        _run_info,
-    )
-    command.add_argument("archive", help="directory with obs-index and hdu-index files")
-
-
-def _add_group(commands: Any) -> None:
-    command = _command(commands, "group", "put runs into groups", _GROUP_EXAMPLES, _run_group)
+def add(commands: Any) -> None:
+    """Describe the arguments."""
+    command = add_command(commands, "group", "put runs into groups", EXAMPLES, run)
     command.add_argument("archive", help="directory with obs-index and hdu-index files")
     command.add_argument("-o", "--output", required=True, type=Path, help="directory for results")
     command.add_argument("--overwrite", action="store_true", help="replace results in the output")
@@ -145,64 +83,8 @@ def _add_group(commands: Any) -> None:
     cuts.add_argument("--quantiles", type=int, metavar="N", help="N groups of equal size")
 
 
-def _add_simulate(commands: Any) -> None:
-    command = _command(
-        commands,
-        "simulate",
-        "write a simulated archive whose true epochs are known",
-        "examples:\n  obscluster simulate demo-archive/ --n-obs 60 --seed 1\n",
-        _run_simulate,
-    )
-    command.add_argument("directory", type=Path, help="where the archive is to be")
-    command.add_argument("--n-obs", type=int, default=60, metavar="N", help="runs (default: 60)")
-    command.add_argument("--seed", type=int, default=1, help="same seed, same archive (default: 1)")
-    command.add_argument(
-        "--n-epochs", type=int, default=3, metavar="N", help="instrument epochs (default: 3)"
-    )
-    command.add_argument(
-        "--psf",
-        choices=["psf_table", "psf_3gauss", "psf_king"],
-        default="psf_table",
-        help="format of the PSF (default: psf_table)",
-    )
-    command.add_argument(
-        "--bkg", choices=["bkg_3d", "bkg_2d"], default="bkg_3d", help="(default: bkg_3d)"
-    )
-    command.add_argument(
-        "--size", choices=["full", "small"], default="full", help="binning of the responses"
-    )
-    command.add_argument("--overwrite", action="store_true", help="replace an archive")
-
-
-def _command(
-    commands: Any,
-    name: str,
-    summary: str,
-    examples: str,
-    run: Callable[[argparse.Namespace], int],
-) -> argparse.ArgumentParser:
-    command: argparse.ArgumentParser = commands.add_parser(
-        name,
-        help=summary,
-        description=f"{summary[0].upper()}{summary[1:]}.",
-        epilog=examples,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    command.set_defaults(run=run)
-    return command
-
-
-def _run_info(arguments: argparse.Namespace) -> int:
-    from obscluster.info import describe_archive
-    from obscluster.store import DataStore
-
-    data_store = DataStore.from_dir(arguments.archive)
-    total = len(data_store.obs_table)
-    print(describe_archive(data_store, lambda rows: _progress(rows, total, "headers")))
-    return 0
-
-
-def _run_group(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> int:
+    """Group, write, and tell."""
     from obscluster.config import make_config
     from obscluster.pipeline import group_observations, write_results
     from obscluster.results import check_output
@@ -210,7 +92,7 @@ def _run_group(arguments: argparse.Namespace) -> int:
     config = make_config(_config_content(arguments))
     # Before the work, not after it.
     check_output(arguments.output, arguments.overwrite)
-    result = group_observations(config, _progress)
+    result = group_observations(config, progress_bar)
     files = write_results(result, arguments.output, arguments.overwrite, not arguments.no_plots)
     _print_result(result)
     print(f"\nresults in {arguments.output}: {', '.join(files)}")
@@ -267,24 +149,6 @@ def _usage(options: dict[str, Any], text: str) -> ObsClusterError:
     return RequestError(f"--{names.get(first, first)} {text}")
 
 
-def _run_simulate(arguments: argparse.Namespace) -> int:
-    from obscluster.simulate import simulate
-
-    simulate(
-        arguments.directory,
-        n_obs=arguments.n_obs,
-        seed=arguments.seed,
-        n_epochs=arguments.n_epochs,
-        psf=arguments.psf,
-        bkg=arguments.bkg,
-        size=arguments.size,
-        overwrite=arguments.overwrite,
-        progress=lambda rows: _progress(rows, arguments.n_obs, "simulated runs"),
-    )
-    print(f"{arguments.n_obs} runs in {arguments.directory}; the column EPOCH holds the truth")
-    return 0
-
-
 def _print_result(result: GroupResult) -> None:
     from obscluster.summary import describe_result
 
@@ -294,28 +158,3 @@ def _print_result(result: GroupResult) -> None:
     more = len(result.unassigned) - 10
     if more > 0:
         print(f"... and {more} more, see unassigned in groups.yaml", file=sys.stderr)
-
-
-def _progress(iterable: Iterable[Any], total: int, what: str) -> Iterable[Any]:
-    """Bar on stderr for anything longer than a second; silent when that is not a terminal."""
-    from tqdm import tqdm
-
-    return tqdm(iterable, desc=what, total=total, unit="run", delay=1, leave=False, disable=None)
-
-
-def _show_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: Any = None,
-    line: str | None = None,
-) -> None:
-    del file, line
-    ours = issubclass(category, ObsClusterWarning)
-    where = "" if ours else f" ({category.__name__}, {filename}:{lineno})"
-    print(f"obscluster: warning: {message}{where}", file=sys.stderr)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,79 @@
+"""Command line: parse, call the pipeline, return an exit code.
+
+0: done; 1: done, and something was found; 2: the request cannot be met; 130: interrupted. Each
+command is a module of this package with ``add(commands)``, which describes its arguments, and a
+function that runs it. Loading astropy takes a second, so a command imports what it needs when it
+runs, and ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+from obscluster import __version__
+from obscluster.cli import group, info, simulate
+from obscluster.exceptions import ObsClusterError, ObsClusterWarning
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Arguments; those of the process unless told.
+
+    Returns
+    -------
+    code : int
+        Exit code.
+    """
+    arguments = make_parser().parse_args(argv)
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        try:
+            return int(arguments.run(arguments))
+        except ObsClusterError as error:
+            print(f"obscluster: error: {error}", file=sys.stderr)
+            return 2
+        except KeyboardInterrupt:
+            print("obscluster: interrupted, nothing was written", file=sys.stderr)
+            return 130
+        except BrokenPipeError:
+            # The reader of our output, such as `head`, has seen enough.
+            sys.stderr.close()
+            return 0
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Parser of all commands."""
+    parser = argparse.ArgumentParser(
+        prog="obscluster",
+        description="Group gamma-ray observations by observing conditions and instrument response.",
+        epilog='example: obscluster info archive/   ("obscluster COMMAND --help" tells more)',
+    )
+    parser.add_argument("--version", action="version", version=f"obscluster {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in (info, group, simulate):
+        command.add(commands)
+    return parser
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: Any = None,
+    line: str | None = None,
+) -> None:
+    del file, line
+    ours = issubclass(category, ObsClusterWarning)
+    where = "" if ours else f" ({category.__name__}, {filename}:{lineno})"
+    print(f"obscluster: warning: {message}{where}", file=sys.stderr)
