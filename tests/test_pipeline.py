@@ -204,6 +204,11 @@ class TestWriting:
         write_results(result, tmp_path, plots=False)
         assert Grouping.read(tmp_path) == result.grouping
 
+    def test_a_read_only_directory_is_left_alone(self, result, tmp_path):
+        (tmp_path / "shared").mkdir(mode=0o555)
+        with pytest.raises(RequestError, match="is read-only"):
+            write_results(result, tmp_path / "shared" / "results")
+
     def test_a_file_in_the_way_is_named(self, result, tmp_path):
         (tmp_path / "results").write_text("")
         with pytest.raises(RequestError, match="is a file"):

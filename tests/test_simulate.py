@@ -405,11 +405,41 @@ def test_does_not_replace_what_is_there(tmp_path):
 
 def test_never_replaces_what_is_no_archive(tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(RequestError, match="no archive"):
+    with pytest.raises(RequestError, match="not overwritten"):
         simulate(tmp_path, n_obs=3, overwrite=True)
     with pytest.raises(RequestError, match="no directory"):
         simulate(tmp_path / "thesis.tex", n_obs=3, overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def another_telescope(archive):
+    path = archive / "obs-index.fits.gz"
+    with fits.open(path) as hdus:
+        hdus[1].header["TELESCOP"] = "HESS"
+        hdus.writeto(path, overwrite=True)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        another_telescope,
+        lambda archive: (archive / "README.txt").write_text("terms of use"),
+        lambda archive: (archive / "data" / "run_999999.fits").write_text("another run"),
+        lambda archive: (archive / "hdu-index.fits.gz").write_text("damaged"),
+        lambda archive: (archive / "data").chmod(0o555),
+        lambda archive: archive.chmod(0o555),
+    ],
+    ids=["telescope", "readme", "more runs", "damaged", "read-only data", "read-only"],
+)
+def test_data_of_somebody_else_is_never_replaced(change, tmp_path):
+    target = simulate(tmp_path / "a", n_obs=3, size="small", events=False)
+    change(target)
+    before = files(target)
+    with pytest.raises(RequestError, match="not overwritten"):
+        simulate(target, n_obs=3, seed=2, size="small", events=False, overwrite=True)
+    assert files(target) == before
+    for path in (target, target / "data"):
+        path.chmod(0o755)
 
 
 def test_appears_whole_or_not_at_all(tmp_path):

@@ -41,6 +41,10 @@ def check_output(output: Path, overwrite: bool = False) -> None:
     """
     if output.exists() and not output.is_dir():
         raise RequestError(f"output {output}: is a file; name a directory")
+    place = next(path for path in (output, *output.absolute().parents) if path.exists())
+    if not place.stat().st_mode & 0o222:
+        # Modes count for root too.
+        raise RequestError(f"output {output}: {place} is read-only; name another directory")
     if output.is_dir() and any(output.iterdir()) and not overwrite:
         raise RequestError(
             f"output {output}: is not empty; name a new directory, or pass --overwrite "

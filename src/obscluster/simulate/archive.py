@@ -39,6 +39,8 @@ _ORIGIN = {
     "ORIGIN": "obscluster",
     "CREATOR": f"obscluster {__version__}",
 }
+# Keywords by which an archive is known as simulated here.
+_MARKS = ("TELESCOP", "INSTRUME", "ORIGIN")
 
 
 def simulate(
@@ -90,7 +92,8 @@ def simulate(
     events : bool
         Draw events; otherwise the event lists are empty.
     overwrite : bool
-        Replace an existing archive. A directory that is no archive is never replaced.
+        Replace an existing simulated archive. A directory that holds anything else, or that is
+        marked read-only, is never replaced.
     progress : callable, optional
         Wraps the iterable of the runs, such as a progress bar.
 
@@ -162,11 +165,29 @@ def _check_directory(target: Path, overwrite: bool) -> None:
             f"{target} exists and is not empty; name a new directory, or use overwrite=True to "
             "replace an archive"
         )
-    if not (target / "obs-index.fits.gz").is_file():
+    if not _is_simulated(target):
         raise RequestError(
-            f"{target} is not empty and no archive (it has no obs-index.fits.gz), so it is not "
+            f"{target} does not hold a simulated archive and nothing else, so it is not "
             "overwritten; name a new directory"
         )
+    # Modes count for root too: what is marked read-only is not ours to replace.
+    protected = [path for path in (target, target / "data") if not path.stat().st_mode & 0o222]
+    if protected:
+        raise RequestError(f"{protected[0]} is read-only, so it is not overwritten")
+
+
+def _is_simulated(directory: Path) -> bool:
+    """Whether a directory holds an archive of this module, and nothing that it did not write."""
+    index_files = {"obs-index.fits.gz", "hdu-index.fits.gz"}
+    if {path.name for path in directory.iterdir()} != index_files | {"data"}:
+        return False
+    try:
+        headers = [fits.getheader(directory / name, 1) for name in sorted(index_files)]
+        listed = set(fits.getdata(directory / "hdu-index.fits.gz", 1)["FILE_NAME"])
+    except (OSError, KeyError, IndexError):
+        return False
+    ours = all(header.get(key) == _ORIGIN[key] for header in headers for key in _MARKS)
+    return ours and {path.name for path in (directory / "data").iterdir()} <= listed
 
 
 def _put_in_place(new: Path, target: Path, old: Path) -> None:
