@@ -14,7 +14,7 @@ SOURCE = Path(obscluster.__file__).parent
 # From the ground up; a part may import what stands above it in this list, and itself.
 LAYERS = (
     ("exceptions",),
-    ("yaml_file",),
+    ("columns", "yaml_file"),
     ("config", "engine", "gadf"),
     ("selection",),
     ("obs_table",),
@@ -27,7 +27,7 @@ LAYERS = (
     ("report",),
     ("results",),
     ("pipeline",),
-    ("info", "summary"),
+    ("check", "info", "summary"),
     ("cli",),
     ("__main__",),
 )

@@ -10,20 +10,17 @@ from astropy.table import QTable
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.stats import norm
 
+from evaluation import evaluate
 from obscluster import DataStore, get_irfs_features, hierarchical_clustering, standard_scaler
 from obscluster.engine import LocalWorkers, get_engine
 from obscluster.exceptions import RequestError, SkippedRunWarning
-from obscluster.features.irf import IRF_FEATURES, NotComputableError
+from obscluster.features import NotComputableError
 from obscluster.gadf.axis import Axis
 from obscluster.gadf.irf import IRF
 from obscluster.simulate import simulate
 
 PKS_2155 = SkyCoord(329.71693826, -30.2255890, unit="deg")
 NAMES = ["edisp-bias", "edisp-res", "psf-radius"]
-
-
-def evaluate(name, irf, energy=1.0, offset=0.5, containment_fraction=0.68):
-    return IRF_FEATURES[name].function(irf, energy, offset, containment_fraction)
 
 
 @pytest.fixture(scope="module")

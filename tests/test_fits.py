@@ -268,11 +268,14 @@ def test_any_header_value_that_astropy_writes_comes_back(value):
     header = fits.Header()
     header["KEY"] = value
     raw = header.tostring()
-    ours, theirs = parse_header(raw.encode()), fits.Header.fromstring(raw)["KEY"]
-    assert ours == {"KEY": theirs}
-    assert type(ours["KEY"]) is type(theirs)
-    if not isinstance(value, float):
-        assert theirs == (value.rstrip() if isinstance(value, str) else value)
+    ours = parse_header(raw.encode())["KEY"]
+    assert type(ours) is type(value)
+    if isinstance(value, float):
+        # Not every digit fits on a card.
+        assert ours == fits.Header.fromstring(raw)["KEY"]
+    else:
+        # Not astropy's reading of text, which loses the slash of "'/".
+        assert ours == (value.rstrip() if isinstance(value, str) else value)
 
 
 # --- access --------------------------------------------------------------------------------------

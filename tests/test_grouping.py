@@ -19,7 +19,7 @@ from obscluster import (
     group_hierarchical,
     hierarchical_clustering,
 )
-from obscluster.exceptions import ArchiveError, RequestError
+from obscluster.exceptions import ArchiveError, ObsClusterWarning, RequestError
 from obscluster.grouping.cuts import bin_labels
 
 METHODS = {
@@ -89,14 +89,18 @@ class TestEveryMethod:
         assert method(table).parameters["method"] in ("cut", "edges", "quantiles", "hierarchical")
 
 
-@pytest.mark.parametrize("name", ["cut", "quantiles"])
-def test_a_constant_quantity_is_one_group(name):
-    assert set(METHODS[name](feature_table(np.ones((5, 2)))).labels) == {1}
+@every_method
+@pytest.mark.parametrize("n_runs", [2, 5])
+def test_identical_runs_are_one_group_and_that_is_said(method, n_runs):
+    with pytest.warns(ObsClusterWarning, match="no run is in|nothing distinguishes"):
+        grouping = method(feature_table(np.full((n_runs, 2), 0.1)))
+    assert set(grouping.labels) == {1}
 
 
 @pytest.mark.parametrize("name", ["cut", "quantiles"])
 def test_one_run_is_one_group(name):
-    assert METHODS[name](feature_table([[1.0, 2.0]])).labels.tolist() == [1]
+    with pytest.warns(ObsClusterWarning, match="no run is in"):
+        assert METHODS[name](feature_table([[1.0, 2.0]])).labels.tolist() == [1]
 
 
 class TestGrouping:
@@ -154,7 +158,8 @@ class TestCuts:
 
     def test_empty_bins_do_not_count(self):
         table = QTable({"OBS_ID": [1, 2, 3], "ZEN_PNT": [5, 45, 70] * u.deg})
-        grouping = group_by_edges(table, "ZEN_PNT", [0, 20, 40, 60])
+        with pytest.warns(ObsClusterWarning, match="no run is in zenith_20_to_40_deg"):
+            grouping = group_by_edges(table, "ZEN_PNT", [0, 20, 40, 60])
         assert grouping.labels.tolist() == [1, 2, -1]
         assert grouping.names == {1: "zenith_0_to_20_deg", 2: "zenith_40_to_60_deg"}
 
@@ -162,6 +167,11 @@ class TestCuts:
         table = QTable({"OBS_ID": [1, 2, 3], "AZ_PNT": [-90, 90, 269] * u.deg})
         grouping = group_by_edges(table, "AZ_PNT", ["0 deg", "180 deg", "360 deg"])
         assert grouping.labels.tolist() == [2, 1, 2]
+
+    def test_edges_may_begin_anywhere_on_the_circle(self):
+        table = QTable({"OBS_ID": [1, 2, 3], "AZ_PNT": [10, 200, 330] * u.deg})
+        grouping = group_by_edges(table, "AZ_PNT", [-90, 90, 270])
+        assert grouping.labels.tolist() == [1, 2, 1]
 
     @pytest.mark.parametrize(("quantiles", "sizes"), [(2, [5, 5]), (5, [2] * 5), ([0.1], [1, 9])])
     def test_quantiles_have_the_sizes_asked(self, quantiles, sizes):

@@ -184,6 +184,12 @@ def test_missing_archive_or_index_is_an_archive_error(tmp_path):
         find_index(tmp_path, "hdu-index", "mine.fits")
 
 
+@pytest.mark.parametrize(("asked", "there"), [("m.fits", "m.fits.gz"), ("m.fits.gz", "m.fits")])
+def test_index_file_is_found_with_and_without_gz(asked, there, tmp_path):
+    (tmp_path / there).touch()
+    assert find_index(tmp_path, "obs-index", asked) == tmp_path / there
+
+
 def test_variables_and_home_are_expanded(monkeypatch):
     monkeypatch.setenv("ARCHIVE", "/archive")
     monkeypatch.setenv("HOME", "/home/me")
@@ -197,6 +203,11 @@ def test_variable_that_is_not_set_is_named(path, monkeypatch):
     monkeypatch.delenv("NOT_SET", raising=False)
     with pytest.raises(RequestError, match=r"\$NOT_SET is not set"):
         expand_path(path)
+
+
+def test_home_of_nobody_is_named():
+    with pytest.raises(RequestError, match="~nobody-at-all/x"):
+        expand_path("~nobody-at-all/x")
 
 
 @pytest.mark.parametrize(
@@ -305,12 +316,33 @@ def test_optional_columns_may_be_missing(tmp_path):
     assert HDUIndex(table, tmp_path).locations(7)["gti"].path == tmp_path / "a"
 
 
-@pytest.mark.parametrize("name", ["HDU_TYPE", "HDU_CLASS", "FILE_NAME"])
-def test_missing_column_of_the_hdu_index_is_named(name, small_archive):
+@pytest.mark.parametrize(
+    ("names", "named"), [("FILE_NAME",) * 2, ("HDU_TYPE HDU_CLASS", "HDU_TYPE")]
+)
+def test_missing_column_of_the_hdu_index_is_named(names, named, small_archive):
     table = read_index(small_archive / "hdu-index.fits.gz")
-    table.remove_column(name)
-    with pytest.raises(ArchiveError, match=f"no column {name}"):
+    table.remove_columns(names.split())
+    with pytest.raises(ArchiveError, match=f"no column {named}"):
         HDUIndex(table, small_archive)
+
+
+@pytest.mark.parametrize("name", ["HDU_TYPE", "HDU_CLASS"])
+def test_type_and_class_of_hdus_stand_for_each_other(name, small_archive):
+    table = read_index(small_archive / "hdu-index.fits.gz")
+    index = HDUIndex(table, small_archive)
+    without = table.copy()
+    without.remove_column(name)
+    found = HDUIndex(without, small_archive)
+    assert name not in without.colnames
+    assert name in found.table.colnames
+    for kind, location in index.locations(26601).items():
+        assert found.locations(26601)[kind].path == location.path
+    assert found.locations(26601).keys() == index.locations(26601).keys()
+
+
+def test_type_that_was_cut_is_completed_by_the_class(tmp_path):
+    index = hdu_index(tmp_path, HDU_TYPE=["rad_ma"], HDU_CLASS=["rad_max_2d"])
+    assert list(index.locations(7)) == ["rad_max"]
 
 
 # --- HDUs in a file ------------------------------------------------------------------------------
@@ -344,10 +376,18 @@ def test_hdu_is_found_by_its_class_where_the_name_differs(hdu_type, name, listed
         assert HDULocation(7, hdu_type, "", renamed_run, listed_name).find(file).name == name
 
 
-def test_name_counts_before_class(renamed_run):
+@pytest.mark.parametrize(
+    ("hdu_type", "listed_name", "found"),
+    [
+        ("psf", " table4 ", "TABLE4"),
+        # The name is that of a HDU which shows itself to be something else.
+        ("aeff", "TABLE4", "TABLE2"),
+        ("rad_max", "TABLE4", "TABLE4"),
+    ],
+)
+def test_class_counts_before_name(hdu_type, listed_name, found, renamed_run):
     with FitsFile(renamed_run) as file:
-        location = HDULocation(7, "aeff", "", renamed_run, " table4 ")
-        assert location.find(file).name == "TABLE4"
+        assert HDULocation(7, hdu_type, "", renamed_run, listed_name).find(file).name == found
 
 
 def test_hdu_that_is_nowhere_is_named_with_what_is_there(renamed_run):

@@ -295,7 +295,8 @@ def test_unknown_axis_is_a_request_error_with_the_likely_name(write_fits):
         ("'TeV ,' of column ENERG_LO", {"ENERG_LO": [ENERGY[:-1]], "tunit1": "TeV ,"}),
         ("do not rise", {"ENERG_LO": [[1.0, 5.0, 4.0]]}),
         ("do not rise", {"ENERG_LO": [[1.0, 1.0, 4.0]]}),
-        ("do not rise", {"THETA_HI": [[1.0, np.nan]]}),
+        ("THETA_HI have values beyond 1e\\+09, or none", {"THETA_HI": [[1.0, np.nan]]}),
+        ("values beyond", {"ENERG_LO": [[1.0, 2.0, 1e20]]}),
         ("negative energies", {"ENERG_LO": [[-1.0, 2.0, 4.0]]}),
         ("ENERG_LO has 2 values, ENERG_HI has 3", {"ENERG_LO": [[1.0, 2.0]]}),
         ("EFFAREA.*shape.*2, 2.*3, 2", {"EFFAREA": [AREA[:, :2]] * u.m**2}),
@@ -304,7 +305,7 @@ def test_unknown_axis_is_a_request_error_with_the_likely_name(write_fits):
         ("ENERG_LO", {"ENERG_LO": [[1j, 2, 4]]}),
         ("no columns ENERG_LO and ENERG_HI or ETRUE_LO", {"drop": "ENERG_HI"}),
         ("no column EFFAREA", {"drop": "EFFAREA"}),
-        ("3D_AEFF", {"hduclas4": "3D_AEFF"}),
+        ("3D_AEFF", {"hduclas4": "3D_AEFF", "DETX_LO": [[1.0]], "DETX_HI": [[2.0]]}),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

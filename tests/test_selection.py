@@ -246,10 +246,14 @@ def test_missing_value_never_passes(column, keywords, inverted):
         assert mask[[0, 2]].tolist() == known[[0, 2]].tolist()
 
 
-value = st.floats(-100, 400) | st.just(np.nan)
+known_value = st.floats(-100, 400)
+value = known_value | st.just(np.nan)
 
 
-@given(rows=st.lists(st.tuples(value, st.booleans()), min_size=1), ends=st.tuples(value, value))
+@given(
+    rows=st.lists(st.tuples(value, st.booleans()), min_size=1),
+    ends=st.tuples(known_value, known_value),
+)
 def test_selected_and_inverted_are_the_rows_with_known_values(rows, ends):
     values, missing = np.array([v for v, _ in rows]), np.array([m for _, m in rows])
     column = MaskedColumn(values, mask=missing, unit="deg")

@@ -401,3 +401,15 @@ def test_unusable_keyword_is_named_with_the_file(key, value, edited):
     with pytest.raises(DataError, match=key) as caught:
         _ = obs.meta, obs.get_pointing_icrs()
     assert "run_026601.fits.gz" in str(caught.value)
+
+
+def test_an_archive_is_found_below_the_directory_named(small_archive, tmp_path):
+    shutil.copytree(small_archive, tmp_path / "release" / "archive")
+    assert DataStore.from_dir(tmp_path).base_dir == tmp_path / "release" / "archive"
+    shutil.copytree(small_archive, tmp_path / "other")
+    with pytest.raises(ArchiveError, match="several archives; name one of other, release/archive"):
+        DataStore.from_dir(tmp_path)
+
+
+def test_cta_1dc_opens_from_its_top(cta_1dc):
+    assert len(DataStore.from_dir(cta_1dc).obs_table) == 4

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from obscluster.features.table import get_irfs_features
+    from obscluster.features.table import get_features, get_irfs_features
     from obscluster.grouping.base import Grouping
     from obscluster.grouping.cuts import group_by_cut, group_by_edges, group_by_quantiles
     from obscluster.grouping.hierarchical import group_hierarchical, hierarchical_clustering
@@ -26,6 +26,7 @@ _HOMES = {
     "Observation": "obscluster.observation",
     "ObservationTable": "obscluster.obs_table",
     "Observations": "obscluster.store",
+    "get_features": "obscluster.features.table",
     "get_irfs_features": "obscluster.features.table",
     "group_by_cut": "obscluster.grouping.cuts",
     "group_by_edges": "obscluster.grouping.cuts",
@@ -44,6 +45,7 @@ __all__ = [
     "Observation",
     "ObservationTable",
     "Observations",
+    "get_features",
     "get_irfs_features",
     "group_by_cut",
     "group_by_edges",

@@ -21,12 +21,14 @@ class _Strict(BaseModel):
 
 
 class FeaturesConfig(_Strict):
-    """Which features of the response, and where."""
+    """Which features, and where in the response."""
 
     names: tuple[str, ...] = ("edisp-res", "psf-radius")
     energy: tuple[str, ...] = ("1 TeV",)
     offset: str | None = None
     containment_fraction: float = Field(default=0.68, gt=0, lt=1)
+    files: tuple[str, ...] = ()
+    missing: Literal["unassigned", "drop-feature"] = "unassigned"
 
 
 class HierarchicalConfig(_Strict):
@@ -39,7 +41,7 @@ class HierarchicalConfig(_Strict):
 
 
 class CutsConfig(_Strict):
-    """Groups by one observing quantity: exactly one of cut, edges and quantiles."""
+    """Groups by one quantity: a feature or a column; one of cut, edges and quantiles."""
 
     method: Literal["cuts"] = "cuts"
     by: str

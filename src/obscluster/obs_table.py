@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from obscluster.exceptions import RequestError
 from obscluster.gadf.index import expand_path, read_index
-from obscluster.gadf.time import time_ref_from_header
+from obscluster.gadf.time import MAX_SECONDS, quiet_times, time_ref_from_header
 from obscluster.selection import Selection, cut_flow, pointing, selection_mask
 
 __all__ = ["ObservationTable"]
@@ -83,12 +83,24 @@ class ObservationTable(Table):
     @property
     def time_start(self) -> Time:
         """Start times, shape (n_obs,)."""
-        return self.time_ref + u.Quantity(self["TSTART"], "s")
+        return self._times("TSTART")
 
     @property
     def time_stop(self) -> Time:
         """Stop times, shape (n_obs,)."""
-        return self.time_ref + u.Quantity(self["TSTOP"], "s")
+        return self._times("TSTOP")
+
+    def _times(self, name: str) -> Time:
+        """Times of a column; those that are missing or absurd are NaN."""
+        column = self[name]
+        try:
+            seconds = np.ma.filled(np.ma.asarray(column).astype(float), np.nan)
+            seconds = seconds * (column.unit or u.s).to(u.s)
+        except (TypeError, ValueError):
+            raise RequestError(f"the column {name} of the obs-index does not hold times") from None
+        seconds[~(np.abs(seconds) <= MAX_SECONDS)] = np.nan
+        with quiet_times():
+            return self.time_ref + seconds * u.s
 
     def select_observations(
         self, selections: Selection | Sequence[Selection] | None = None
@@ -133,6 +145,46 @@ class ObservationTable(Table):
             One row per step: ``selection``, ``passed``, ``dropped``.
         """
         return cut_flow(self, selections)
+
+    def select_range(
+        self, selection_variable: str, value_range: Any, inverted: bool = False
+    ) -> ObservationTable:
+        """Observations with a column in a range: the selection ``par_box``."""
+        return self.select_observations(
+            {
+                "type": "par_box",
+                "variable": selection_variable,
+                "value_range": value_range,
+                "inverted": inverted,
+            }
+        )
+
+    def select_time_range(
+        self, time_range: Any, partial_overlap: bool = False, inverted: bool = False
+    ) -> ObservationTable:
+        """Observations within two times: the selection ``time_box``."""
+        return self.select_observations(
+            {
+                "type": "time_box",
+                "time_range": time_range,
+                "partial_overlap": partial_overlap,
+                "inverted": inverted,
+            }
+        )
+
+    def select_sky_circle(
+        self, center: SkyCoord, radius: Any, inverted: bool = False
+    ) -> ObservationTable:
+        """Observations that point near a direction: the selection ``sky_circle``."""
+        return self.select_observations(
+            {
+                "type": "sky_circle",
+                "lon": center.icrs.ra,
+                "lat": center.icrs.dec,
+                "radius": radius,
+                "inverted": inverted,
+            }
+        )
 
     def select_obs_id(self, obs_id: int | Iterable[int]) -> ObservationTable:
         """Rows of the given observations, in the order asked.

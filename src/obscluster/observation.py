@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 from astropy import units as u
-from astropy.coordinates import AltAz, Angle, EarthLocation, SkyCoord
-from astropy.table import Row
+from astropy.coordinates import EarthLocation, SkyCoord
+from astropy.table import Row, Table
 from astropy.time import Time
 
 from obscluster.exceptions import FormatError, MissingDataError
@@ -21,37 +20,19 @@ from obscluster.gadf.fits import FitsFile
 from obscluster.gadf.hdu import HDU
 from obscluster.gadf.hdu_index import HDULocation
 from obscluster.gadf.header import Header
-from obscluster.gadf.irf import IRF, read_irf
+from obscluster.gadf.irf import IRF, rad_max_of, read_irf
+from obscluster.gadf.location import LOCATION_KEYS
+from obscluster.gadf.meta import ObservationMeta, make_meta
+from obscluster.gadf.pointing import Pointing, PointingTable, read_pointing
+from obscluster.gadf.time import quiet_times
 
 __all__ = ["Observation", "ObservationMeta"]
 
 IRF_TYPES = ("aeff", "edisp", "psf", "bkg", "rad_max")
-_LOCATION_KEYS = ("GEOLON", "GEOLAT", "GEOALT", "ALTITUDE")
+# What the header of the obs-index may say for all of its observations.
+_INDEX_KEYS = (*LOCATION_KEYS, "TELESCOP")
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class ObservationMeta:
-    """What is known of an observation beside its data.
-
-    Parameters
-    ----------
-    obs_id : int
-        Identifier.
-    location : `~astropy.coordinates.EarthLocation` or None
-        Place of the telescopes.
-    deadtime_fraction : float
-        Part of the time in which nothing could be recorded.
-    optional : dict
-        Every keyword of the EVENTS header and every column of the obs-index by its name, such as
-        ``MUONEFF``; where both have it, the header counts, which is more precise.
-    """
-
-    obs_id: int
-    location: EarthLocation | None
-    deadtime_fraction: float
-    optional: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Observation:
@@ -117,7 +98,11 @@ class Observation:
 
     @cached_property
     def rad_max(self) -> IRF | None:
-        """Directional cut of a point-like response, None if the index lists none."""
+        """Directional cut of a point-like response, None if there is none.
+
+        Where the index lists no such HDU, it may be with the effective area: see
+        `~obscluster.gadf.irf.rad_max_of`.
+        """
         return self.read_irfs("rad_max").get("rad_max")
 
     def read_irfs(self, *hdu_types: str) -> dict[str, IRF]:
@@ -140,19 +125,41 @@ class Observation:
         DataError
             If a file or an HDU is missing or damaged.
         """
-        by_file: dict[Path, list[HDULocation]] = {}
+        by_file: dict[Path, list[tuple[str, HDULocation]]] = {}
         for name in hdu_types:
-            location = self.locations.get(name)
+            location = self.locations.get(name) or self._stand_in(name)
             if location is not None:
-                by_file.setdefault(location.existing_path, []).append(location)
-        irfs = {}
+                by_file.setdefault(location.existing_path, []).append((name, location))
+        irfs: dict[str, IRF | None] = {}
         for path, locations in by_file.items():
             with FitsFile(path) as file:
                 self._keep_header(file)
-                for location in locations:
+                for name, location in locations:
                     hdu = location.find(file)
-                    irfs[location.hdu_type] = read_irf(hdu, location.hdu_class)
-        return irfs
+                    listed = location.hdu_type == name
+                    irfs[name] = read_irf(hdu, location.hdu_class) if listed else rad_max_of(hdu)
+        return {name: irf for name, irf in irfs.items() if irf is not None}
+
+    def _stand_in(self, hdu_type: str) -> HDULocation | None:
+        """Where a response may be found that the index does not list: the cut of a point-like."""
+        if hdu_type != "rad_max":
+            return None
+        return self.locations.get("aeff") or self.locations.get("edisp")
+
+    def read_events(self, *columns: str) -> EventList:
+        """Read some columns of the event list; nothing is kept.
+
+        Parameters
+        ----------
+        *columns : str
+            Names of the columns.
+
+        Raises
+        ------
+        DataError
+            If file, HDU or column is missing or damaged.
+        """
+        return self._read("events", lambda hdu: read_events(hdu, columns))
 
     def _keep_header(self, file: FitsFile) -> None:
         """Take the EVENTS header along, where the open file has it."""
@@ -176,13 +183,23 @@ class Observation:
         with FitsFile(location.existing_path) as file:
             return location.find(file).header
 
+    @property
+    def obs_table(self) -> Table | None:
+        """The obs-index that the observation comes from, None if there is none."""
+        return None if self._row is None else self._row.table
+
+    @property
+    def index_header(self) -> Mapping[str, Any]:
+        """Keywords of the obs-index, such as its time reference."""
+        return {} if self._row is None else self._row.table.meta
+
     @cached_property
     def index_row(self) -> dict[str, Any]:
         """Columns of the obs-index for this observation; missing values are left out."""
         if self._row is None:
             return {}
         index = self._row.table.meta
-        values = {key: index[key] for key in _LOCATION_KEYS if key in index}
+        values = {key: index[key] for key in _INDEX_KEYS if index.get(key) is not None}
         for name, value in zip(self._row.colnames, self._row, strict=True):
             if not np.ma.is_masked(value):
                 values[name] = value.item() if isinstance(value, np.generic) else value
@@ -191,10 +208,17 @@ class Observation:
     @cached_property
     def meta(self) -> ObservationMeta:
         """Identifier, location, dead time, and everything optional."""
-        optional = {**self.index_row, **self.header}
-        dead = optional.get("DEADC")
-        fraction = 0.0 if dead is None else 1.0 - self._number("DEADC", optional)
-        return ObservationMeta(self.obs_id, self._location(optional), fraction, optional)
+
+        def more_keywords() -> Header:
+            return self._read("pointing", lambda hdu: hdu.header)
+
+        has_more = "pointing" in self.locations
+        try:
+            return make_meta(
+                self.obs_id, self.index_row, self.header, more_keywords if has_more else None
+            )
+        except ValueError as error:
+            raise FormatError(f"run {self.obs_id}: {error}", self._events_path) from None
 
     @property
     def observatory_earth_location(self) -> EarthLocation | None:
@@ -204,17 +228,18 @@ class Observation:
     @property
     def tstart(self) -> Time:
         """Start of the first good time interval."""
-        return self.gti.time_start[0]
+        return self.gti.time_start[int(np.argmin(self.gti.table["START"]))]
 
     @property
     def tstop(self) -> Time:
         """Stop of the last good time interval."""
-        return self.gti.time_stop[-1]
+        return self.gti.time_stop[int(np.argmax(self.gti.table["STOP"]))]
 
     @property
     def tmid(self) -> Time:
         """Middle of the observation."""
-        return self.tstart + 0.5 * (self.tstop - self.tstart)
+        with quiet_times():
+            return self.tstart + 0.5 * (self.tstop - self.tstart)
 
     @property
     def observation_time_duration(self) -> u.Quantity:
@@ -236,10 +261,17 @@ class Observation:
         """Good time less dead time, in seconds."""
         return self.observation_live_time_duration
 
+    @cached_property
+    def pointing_table(self) -> PointingTable | None:
+        """Pointing directions at a number of times, None if the index lists no such table."""
+        if "pointing" not in self.locations:
+            return None
+        return self._read("pointing", read_pointing)
+
     @property
     def is_drift(self) -> bool:
         """Whether the telescopes stood still in altitude and azimuth (``OBS_MODE = DRIFT``)."""
-        return str(self.meta.optional.get("OBS_MODE", "")).strip().upper() == "DRIFT"
+        return self._pointing.mode == "DRIFT"
 
     def get_pointing_icrs(self, time: Time | None = None) -> SkyCoord:
         """Pointing direction in ICRS.
@@ -247,31 +279,30 @@ class Observation:
         Parameters
         ----------
         time : `~astropy.time.Time`, optional
-            Needed for a drift observation only.
+            When, for an observation that does not follow a point on the sky; mid-time unless told.
 
         Raises
         ------
         DataError
             If the direction is nowhere given.
         """
-        if self.is_drift:
-            return self.get_pointing_altaz(self.tmid if time is None else time).icrs
-        return SkyCoord(*self.pointing_lon_lat(), unit="rad", frame="icrs")
+        if self._pointing.fixed_radec is None and time is None:
+            time = self.tmid
+        return self._pointing.get_icrs(time)
 
     def pointing_lon_lat(self) -> tuple[float, float]:
-        """Pointing right ascension and declination in radians, at mid-time for a drift.
+        """Pointing right ascension and declination in radians, at mid-time if it moves.
 
         Raises
         ------
         DataError
             If the direction is nowhere given.
         """
-        if self.is_drift:
-            coord = self.get_pointing_icrs(self.tmid)
-            return float(coord.ra.rad), float(coord.dec.rad)
-        optional = self.meta.optional
-        ra, dec = (np.radians(self._number(key, optional)) for key in ("RA_PNT", "DEC_PNT"))
-        return float(ra), float(dec)
+        fixed = self._pointing.fixed_radec
+        if fixed is not None:
+            return float(np.radians(fixed[0])), float(np.radians(fixed[1]))
+        coord = self.get_pointing_icrs()
+        return float(coord.ra.rad), float(coord.dec.rad)
 
     def get_pointing_altaz(self, time: Time) -> SkyCoord:
         """Pointing direction as altitude and azimuth; ``.zen`` is the zenith angle.
@@ -286,48 +317,16 @@ class Observation:
         DataError
             If the direction or the location of the telescopes is nowhere given.
         """
-        location = self.observatory_earth_location
-        if location is None:
-            raise self._missing("GEOLON, GEOLAT and ALTITUDE")
-        frame = AltAz(obstime=time, location=location)
-        if self.is_drift:
-            optional = self.meta.optional
-            alt, az = (self._number(key, optional) for key in ("ALT_PNT", "AZ_PNT"))
-            return SkyCoord(alt=alt * u.deg, az=az * u.deg, frame=frame)
-        return self.get_pointing_icrs(time).transform_to(frame)
+        return self._pointing.get_altaz(time)
 
-    def _location(self, optional: Mapping[str, Any]) -> EarthLocation | None:
-        height = "GEOALT" if "GEOALT" in optional else "ALTITUDE"
-        if not all(key in optional for key in ("GEOLON", "GEOLAT", height)):
-            return None
-        return EarthLocation.from_geodetic(
-            lon=Angle(self._number("GEOLON", optional), u.deg),
-            lat=Angle(self._number("GEOLAT", optional), u.deg),
-            height=self._number(height, optional) * u.m,
-        )
-
-    def _number(self, key: str, optional: Mapping[str, Any]) -> float:
-        value = optional.get(key)
-        if value is None:
-            raise self._missing(key)
-        try:
-            # Numbers come as text in some productions.
-            number = float(value)
-        except (TypeError, ValueError):
-            raise FormatError(
-                f"run {self.obs_id}: {key} = {value!r}; expected a number", self._events_path
-            ) from None
-        if not np.isfinite(number):
-            raise self._missing(key)
-        if key in ("DEC_PNT", "ALT_PNT", "GEOLAT") and abs(number) > 90:
-            raise FormatError(
-                f"run {self.obs_id}: {key} = {value!r}; expected -90 to 90 deg", self._events_path
-            )
-        return number
-
-    def _missing(self, key: str) -> FormatError:
-        return FormatError(
-            f"run {self.obs_id}: {key} is neither in the EVENTS header nor in the obs-index",
+    @cached_property
+    def _pointing(self) -> Pointing:
+        meta = self.meta
+        return Pointing(
+            meta.optional,
+            meta.location,
+            lambda: self.pointing_table,
+            f"run {self.obs_id}",
             self._events_path,
         )
 

@@ -10,13 +10,15 @@ from typing import Any
 
 import numpy as np
 from astropy import units as u
-from astropy.table import Column, QTable, Table
+from astropy.table import QTable, Table
 from numpy.typing import NDArray
 
+from obscluster.columns import numbers
 from obscluster.config import CutsConfig, RunConfig
 from obscluster.engine import get_engine
-from obscluster.exceptions import RequestError, SkippedRunWarning
-from obscluster.features.table import get_irfs_features
+from obscluster.exceptions import ObsClusterWarning, RequestError, SkippedRunWarning
+from obscluster.features.catalog import load_features
+from obscluster.features.table import get_features
 from obscluster.grouping.base import UNASSIGNED, Grouping
 from obscluster.grouping.cuts import group_by_cut, group_by_edges, group_by_quantiles
 from obscluster.grouping.hierarchical import group_hierarchical
@@ -29,13 +31,15 @@ from obscluster.results import (
     write_obs_index,
     write_run_lists,
 )
-from obscluster.scaling import standard_scaler
+from obscluster.scaling import feature_matrix, feature_names, standard_scaler
 from obscluster.store import DataStore
 from obscluster.target import Target, resolve_target
 
 __all__ = ["GroupResult", "group_observations", "livetimes", "write_results"]
 
 FEATURES_FILE = "features.ecsv"
+# Features that vary less than this, relatively, do not tell runs apart.
+_SMALL_SPREAD = 1e-2
 
 Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
 
@@ -123,13 +127,15 @@ def group_observations(config: RunConfig, progress: Progress | None = None) -> G
     if len(selected) == 0:
         steps = "; ".join(f"{row['selection']} leaves {row['passed']}" for row in cut_flow)
         raise RequestError(f"the selection leaves no run: {steps}; widen it")
+    features = _features(config, data_store, selected, target, progress)
     scaling: dict[str, Any] = {}
     if isinstance(config.grouping, CutsConfig):
-        features = _column_table(selected, config.grouping.by)
         grouping = _group_by(features, config.grouping)
     else:
-        features = _irf_features(config, data_store, selected, target, progress)
+        if config.features.missing == "drop-feature":
+            features = _drop_incomplete(features)
         _check_any_complete(features)
+        _warn_of_small_spread(features)
         scaled = standard_scaler(features)
         scaling = scaled.meta["scaling"]
         options = {"method": config.grouping.linkage, "metric": config.grouping.metric}
@@ -179,7 +185,7 @@ def write_results(
     return sorted(files)
 
 
-def _irf_features(
+def _features(
     config: RunConfig,
     data_store: DataStore,
     selected: ObservationTable,
@@ -188,19 +194,24 @@ def _irf_features(
 ) -> QTable:
     obs_ids = np.asarray(selected["OBS_ID"]).tolist()
     known = {obs.obs_id: obs for obs in data_store.get_observations(obs_ids, skip_missing=True)}
-    # A run that the hdu-index does not know keeps its row, without values.
-    observations = [known.get(obs_id) or Observation(obs_id, {}) for obs_id in obs_ids]
-    offset = config.features.offset
+    # A run that the hdu-index does not know keeps its row.
+    observations = [
+        known.get(obs_id) or Observation(obs_id, {}, row)
+        for obs_id, row in zip(obs_ids, selected, strict=True)
+    ]
+    asked = config.features
+    cuts = config.grouping if isinstance(config.grouping, CutsConfig) else None
     with warnings.catch_warnings():
         # What was skipped is part of the result, see GroupResult.unassigned.
         warnings.simplefilter("ignore", SkippedRunWarning)
-        return get_irfs_features(
+        return get_features(
             observations,
-            list(config.features.energy),
-            position=target.position if target is not None and offset is None else None,
-            fixed_offset=offset,
-            names=config.features.names,
-            containment_fraction=config.features.containment_fraction,
+            asked.names if cuts is None else cuts.by,
+            list(asked.energy),
+            position=target.position if target is not None and asked.offset is None else None,
+            fixed_offset=asked.offset,
+            containment_fraction=asked.containment_fraction,
+            own=load_features([Path(name) for name in asked.files]),
             engine=get_engine(config.workers),
             progress=None
             if progress is None
@@ -208,10 +219,42 @@ def _irf_features(
         )
 
 
+def _drop_incomplete(features: QTable) -> QTable:
+    """Leave out the features that some run does not have, and say so."""
+    dropped = [
+        name for name in feature_names(features) if not np.isfinite(numbers(features[name])).all()
+    ]
+    if not dropped:
+        return features
+    if len(dropped) == len(feature_names(features)):
+        notes = "; ".join(dict.fromkeys(note for note in features["notes"] if note))
+        raise RequestError(f"no feature is there for all runs: {notes}")
+    kept = features.copy()
+    kept.remove_columns(dropped)
+    kept.meta["dropped"] = dropped
+    text = f"left out, since some runs do not have them: {', '.join(dropped)}"
+    warnings.warn(text, ObsClusterWarning, stacklevel=3)
+    return kept
+
+
+def _warn_of_small_spread(features: QTable) -> None:
+    """Say when scaling would blow up differences that hardly exist."""
+    X, names = feature_matrix(features)
+    spread = np.nanmax(X, axis=0) - np.nanmin(X, axis=0)
+    size = np.nanmax(np.abs(X), axis=0)
+    relative = np.divide(spread, size, out=np.zeros(len(names)), where=size > 0)
+    if len(X) > 1 and relative.max() < _SMALL_SPREAD and relative.max() > 0:
+        text = ", ".join(f"{n} by {r:.1g}" for n, r in zip(names, relative, strict=True))
+        warnings.warn(
+            f"the runs hardly differ, so the groups mean little: {text} of their values",
+            ObsClusterWarning,
+            stacklevel=3,
+        )
+
+
 def _check_any_complete(features: QTable) -> None:
-    columns = [name for name in features.colnames if name not in ("obs_id", "notes")]
-    complete = np.logical_and.reduce([np.isfinite(features[name].value) for name in columns])
-    if not complete.any():
+    X, columns = feature_matrix(features)
+    if not np.isfinite(X).all(axis=1).any():
         notes = list(dict.fromkeys(features["notes"]))
         raise RequestError(
             f"none of the {len(features)} runs has all of {', '.join(columns)}: "
@@ -219,23 +262,15 @@ def _check_any_complete(features: QTable) -> None:
         )
 
 
-def _column_table(selected: ObservationTable, column: str) -> QTable:
-    """Feature table of one column of the obs-index."""
-    table = QTable()
-    table["obs_id"] = Column(selected["OBS_ID"], description="Observation identifier")
-    if column in selected.colnames:
-        table[column] = selected[column]
-        table[column].info.description = selected[column].description or column
-    table["notes"] = Column(np.full(len(table), "", dtype="U1"), description="Remarks")
-    return table
-
-
 def _group_by(features: QTable, config: CutsConfig) -> Grouping:
+    columns = feature_names(features)
+    if len(columns) > 1:
+        raise RequestError(f"{config.by} at several energies; give one, such as {columns[0]}")
     if config.edges is not None:
-        return group_by_edges(features, config.by, config.edges)
+        return group_by_edges(features, columns[0], config.edges)
     if config.quantiles is not None:
-        return group_by_quantiles(features, config.by, config.quantiles)
-    return group_by_cut(features, config.by, config.cut or "median")
+        return group_by_quantiles(features, columns[0], config.quantiles)
+    return group_by_cut(features, columns[0], config.cut or "median")
 
 
 def _record(result: GroupResult) -> dict[str, Any]:
@@ -261,6 +296,7 @@ def _record(result: GroupResult) -> dict[str, Any]:
             for row in result.cut_flow.iterrows()
         ],
         "features": dict(result.features.meta),
+        "feature_files": {name: checksum(Path(name)) for name in result.config.features.files},
         "scaling": result.scaling,
         "n_obs": len(result.grouping),
         "groups": groups,
@@ -272,6 +308,5 @@ def livetimes(table: ObservationTable) -> NDArray[np.float64]:
     """Live time of each observation in hours, zero where the index does not say."""
     if "LIVETIME" not in table.colnames:
         return np.zeros(len(table))
-    column = table["LIVETIME"]
-    values = np.ma.filled(np.ma.asarray(column).astype(float), np.nan)
-    return np.nan_to_num(u.Quantity(values, column.unit or u.s).to_value(u.h))
+    seconds = numbers(table["LIVETIME"], u.s)
+    return np.nan_to_num(seconds / 3600)

@@ -29,6 +29,7 @@ from astropy.table import Table
 from astropy.time import Time
 from numpy.typing import NDArray
 
+from obscluster.columns import full_turn, numbers
 from obscluster.exceptions import RequestError, unknown_name
 from obscluster.gadf.time import has_time_ref, time_ref_from_header
 
@@ -37,7 +38,6 @@ __all__ = ["SELECTION_TYPES", "Selection", "cut_flow", "pointing", "selection_ma
 Selection = Mapping[str, Any]
 Mask = NDArray[np.bool_]
 
-_CYCLIC = ("AZ_PNT", "RA_PNT", "GLON_PNT", "RA_OBJ")
 _FRAMES = ("icrs", "galactic")
 
 
@@ -61,10 +61,12 @@ def selection_mask(table: Table, selection: Selection) -> Mask:
     RequestError
         If type, keyword, column, value or unit is not usable.
     """
+    if not isinstance(selection, Mapping):
+        raise RequestError(f"selection {selection!r}: expected a dictionary with a 'type'")
     keywords = dict(selection)
-    kind = keywords.pop("type", None)
+    kind = str(keywords.pop("type", None))
     if kind not in SELECTION_TYPES:
-        raise RequestError(unknown_name("selection type", str(kind), SELECTION_TYPES))
+        raise RequestError(unknown_name("selection type", kind, SELECTION_TYPES))
     inverted = keywords.pop("inverted", False)
     function, required, optional = SELECTION_TYPES[kind]
     for name in keywords:
@@ -130,7 +132,7 @@ def pointing(table: Table) -> SkyCoord:
     """
     for lon, lat, frame in (("RA_PNT", "DEC_PNT", "icrs"), ("GLON_PNT", "GLAT_PNT", "galactic")):
         if lon in table.colnames and lat in table.colnames:
-            coords = [Angle(_filled(table[name]), table[name].unit or u.deg) for name in (lon, lat)]
+            coords = [Angle(numbers(table[name], u.deg), u.deg) for name in (lon, lat)]
             # No place on the sky is a missing value.
             coords[1] = np.where(abs(coords[1]) <= 90 * u.deg, coords[1], np.nan * u.deg)
             return SkyCoord(*coords, frame=frame).icrs
@@ -142,6 +144,8 @@ def _sky_circle(
 ) -> tuple[Mask, Mask]:
     center = SkyCoord(_angle("lon", lon), _latitude("lat", lat), frame=_frame(frame))
     reach = _angle("radius", radius) + _angle("border", border)
+    if not reach > 0 * u.deg:
+        raise RequestError(f"radius {_plain(radius)}: expected a positive angle")
     separation = center.separation(pointing(table))
     return separation < reach, np.isfinite(separation.deg)
 
@@ -176,10 +180,7 @@ def _time_box(table: Table, time_range: Any, partial_overlap: bool = False) -> t
         raise RequestError(
             f"time_range {_plain(time_range)}: not two times; write them as {example}"
         ) from None
-    start, stop = (
-        u.Quantity(_filled(table[name]), table[name].unit or u.s).to_value(u.s)
-        for name in ("TSTART", "TSTOP")
-    )
+    start, stop = (numbers(table[name], u.s) for name in ("TSTART", "TSTOP"))
     lo, hi = ((time - reference).to_value(u.s) for time in (first, last))
     inside = (lo <= stop) & (hi >= start) if partial_overlap else (lo <= start) & (hi >= stop)
     return inside, np.isfinite(start) & np.isfinite(stop)
@@ -198,9 +199,10 @@ def _par_box(table: Table, variable: str, value_range: Any) -> tuple[Mask, Mask]
         return np.asarray(column) == str(pair[0]), ~np.ma.getmaskarray(np.ma.asarray(column))
     unit = column.unit or u.one
     limits = np.array([_value(variable, x, unit) for x in pair])
-    values = _filled(column)
-    if variable in _CYCLIC:
-        to_deg = unit.to(u.deg) if unit.is_equivalent(u.deg) else 1.0
+    values = numbers(column)
+    turn = full_turn(variable, column)
+    if turn is not None:
+        to_deg = 360 / turn
         return _in_cyclic_range(values * to_deg, limits * to_deg), np.isfinite(values)
     return _in_range(values, limits), np.isfinite(values)
 
@@ -230,11 +232,6 @@ def _in_cyclic_range(values: NDArray[Any], limits: NDArray[Any]) -> Mask:
     return np.asarray((width >= 360) | (np.mod(values - lo, 360) < width))
 
 
-def _filled(column: Any) -> NDArray[np.float64]:
-    """Numbers of a column, NaN where masked."""
-    return np.ma.filled(np.ma.asarray(column).astype(float), np.nan)
-
-
 def _pair(name: str, value: Any) -> Any:
     try:
         if len(value) == 2 and not isinstance(value, str):
@@ -247,7 +244,7 @@ def _pair(name: str, value: Any) -> Any:
 def _angle(name: str, value: Any) -> Angle:
     try:
         angle = Angle(value, u.deg)
-        if not angle.isscalar:
+        if not angle.isscalar or not np.isfinite(angle):
             raise ValueError
         return angle
     except (ValueError, TypeError, u.UnitsError):
@@ -267,9 +264,11 @@ def _value(variable: str, value: Any, unit: u.UnitBase) -> float:
     """Number in the column's unit; a number without unit is taken to be in it."""
     try:
         quantity = u.Quantity(value)
-        if quantity.unit == u.one and not isinstance(value, u.Quantity):
-            return float(quantity.value)
-        return float(quantity.to_value(unit))
+        plain = quantity.unit == u.one and not isinstance(value, u.Quantity)
+        number = float(quantity.value if plain else quantity.to_value(unit))
+        if np.isnan(number):
+            raise ValueError
+        return number
     except (u.UnitsError, TypeError, ValueError):
         wanted = unit.to_string() or "a number"
         raise RequestError(f"{variable}: {_plain(value)} does not convert to {wanted}") from None

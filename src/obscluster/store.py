@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, overload
 
@@ -11,7 +12,13 @@ import numpy as np
 from astropy.table import Table, unique
 from numpy.typing import NDArray
 
-from obscluster.exceptions import RequestError
+from obscluster.exceptions import (
+    ArchiveError,
+    ObsClusterWarning,
+    RequestError,
+    SkippedRunWarning,
+)
+from obscluster.gadf.discover import discover
 from obscluster.gadf.hdu_index import HDUIndex
 from obscluster.gadf.index import (
     HDU_INDEX,
@@ -101,7 +108,11 @@ class Observations(Sequence[Observation]):
         RequestError
             If there is not one label per observation.
         """
+        if np.ma.is_masked(labels):
+            raise RequestError("some labels are missing (masked)")
         labels = np.asarray(labels)
+        if labels.dtype.kind == "f" and not np.isfinite(labels).all():
+            raise RequestError("some labels are missing (not a number)")
         if labels.shape != (len(self),):
             raise RequestError(f"{len(self)} observations but labels of shape {labels.shape}")
         return {
@@ -137,7 +148,8 @@ class DataStore:
         Parameters
         ----------
         base_dir : str or path
-            Directory of the archive; ``~`` and environment variables are expanded.
+            Directory of the archive, or one above it that holds no other; ``~`` and environment
+            variables are expanded.
         hdu_table_filename, obs_table_filename : str, optional
             Names of the index files where they are not ``hdu-index.fits.gz`` and
             ``obs-index.fits.gz``, relative to ``base_dir``.
@@ -151,7 +163,7 @@ class DataStore:
         --------
         >>> data_store = DataStore.from_dir("$GAMMAPY_DATA/hess-dl3-dr1")  # doctest: +SKIP
         """
-        directory = expand_path(base_dir)
+        directory = _index_directory(expand_path(base_dir))
         obs_path = find_index(directory, OBS_INDEX, obs_table_filename)
         hdu_path = find_index(directory, HDU_INDEX, hdu_table_filename)
         obs_table = ObservationTable.read(obs_path)
@@ -164,6 +176,60 @@ class DataStore:
         data_store = cls(HDUIndex(hdu_table, directory), obs_table)
         data_store.index_files = (obs_path, hdu_path)
         return data_store
+
+    @classmethod
+    def from_files(
+        cls,
+        paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+        irf_paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] | None = None,
+        progress: Callable[[Sequence[Path]], Iterable[Path]] | None = None,
+    ) -> DataStore:
+        """Open files that have no index; what an index would say is taken from their headers.
+
+        Responses are those asked for; else those in the file of the run, or in one that names its
+        OBS_ID; else those in ``$CALDB`` that its header names; else, if no run has its own and
+        exactly one file has responses, these.
+
+        Parameters
+        ----------
+        paths : path, pattern, directory, or several of them
+            The files; ``~``, environment variables and ``**`` are expanded. Of a directory, all
+            FITS files in it and below it.
+        irf_paths : path or list of paths, optional
+            One file with responses for all runs, or one per run.
+        progress : callable, optional
+            Wraps the list of the files while their headers are read.
+
+        Raises
+        ------
+        ArchiveError
+            If there is no run, no file can be read, or two files hold the same run.
+        RequestError
+            If the paths or the response files do not fit.
+
+        Warns
+        -----
+        SkippedRunWarning
+            If files were left out because they cannot be read.
+        ObsClusterWarning
+            If runs have no OBS_ID in the header, or no response.
+
+        Examples
+        --------
+        >>> data_store = DataStore.from_files("$GAMMAPY_DATA/cta-1dc/data/**/*.fits")
+        ... # doctest: +SKIP
+        """
+        found = discover(paths, irf_paths, progress=progress)
+        for remark in found.remarks:
+            warnings.warn(remark, ObsClusterWarning, stacklevel=2)
+        if found.skipped:
+            reasons = [f"{path}: {reason}" for path, reason in found.skipped.items()]
+            more = f"; and {len(reasons) - 10} more" if len(reasons) > 10 else ""
+            text = f"{len(reasons)} files left out: {'; '.join(reasons[:10])}{more}"
+            warnings.warn(text, SkippedRunWarning, stacklevel=2)
+        found.hdu_table.meta["BASE_DIR"] = str(found.base_dir)
+        obs_table = ObservationTable(found.obs_table, copy=False)
+        return cls(HDUIndex(found.hdu_table, found.base_dir), obs_table)
 
     @property
     def base_dir(self) -> Path:
@@ -239,3 +305,14 @@ class DataStore:
                 index_row = self.obs_table[row] if found else None
                 observations.append(Observation(obs, locations, index_row))
         return Observations(observations)
+
+
+def _index_directory(directory: Path) -> Path:
+    """Directory that holds the index: the one named, or the only one below it."""
+    if any((directory / f"{OBS_INDEX}.fits{suffix}").is_file() for suffix in ("", ".gz")):
+        return directory
+    below = sorted({path.parent for path in directory.rglob(f"{OBS_INDEX}.fits*")})
+    if len(below) > 1:
+        names = ", ".join(str(path.relative_to(directory)) for path in below[:5])
+        raise ArchiveError(f"{directory}: holds several archives; name one of {names}")
+    return below[0] if below else directory

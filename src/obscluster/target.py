@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from astropy import units as u
-from astropy.coordinates import SkyCoord
+from astropy.coordinates import Angle, SkyCoord
 from astropy.table import Table
 
 from obscluster.exceptions import RequestError, unknown_name
@@ -64,9 +64,10 @@ def resolve_target(table: Table, text: str, radius: str = "2 deg", frame: str = 
     RequestError
         If it is neither; the names that the archive knows are listed.
     """
-    position = _parse_coordinates(text, frame)
+    # Names first: a survey may call its objects by their coordinates.
+    position = _position_of(table, text) or _parse_coordinates(text, frame)
     if position is None:
-        position = _position_of(table, text)
+        raise _unknown_target(table, text)
     selection = {
         "type": "sky_circle",
         "frame": "icrs",
@@ -78,31 +79,38 @@ def resolve_target(table: Table, text: str, radius: str = "2 deg", frame: str = 
 
 
 def _parse_coordinates(text: str, frame: str) -> SkyCoord | None:
+    """Direction from two numbers in degrees, or from hours and degrees with colons or letters."""
     parts = text.replace(",", " ").split()
-    if len(parts) != 2 or not parts[0][0].isdigit():
+    if len(parts) != 2:
         return None
+    hours = frame == "icrs" and ":" in parts[0]
     try:
-        return SkyCoord(*parts, unit=u.deg, frame=frame).icrs
+        lon, lat = Angle(parts[0], u.hourangle if hours else u.deg), Angle(parts[1], u.deg)
     except (ValueError, u.UnitsError):
         return None
+    if not (-360 <= lon.deg <= 360 and -90 <= lat.deg <= 90):
+        raise RequestError(f"target {text!r}: no place on the sky; expected longitude and latitude")
+    return SkyCoord(lon, lat, frame=frame).icrs
 
 
-def _position_of(table: Table, name: str) -> SkyCoord:
-    """Mean of the object's coordinates over the runs of that name."""
+def _position_of(table: Table, name: str) -> SkyCoord | None:
+    """Mean of the object's coordinates over the runs of that name, None if there is none."""
     wanted = _folded(name)
+    for column in _NAME_COLUMNS:
+        if column in table.colnames:
+            matches = np.array([_folded(value) == wanted for value in table[column]], dtype=bool)
+            if matches.any():
+                return _mean_position(table[matches], name)
+    return None
+
+
+def _unknown_target(table: Table, name: str) -> RequestError:
+    hint = "give coordinates in degrees, such as '83.63 22.01'"
     columns = [column for column in _NAME_COLUMNS if column in table.colnames]
-    for column in columns:
-        matches = np.array([_folded(value) == wanted for value in table[column]], dtype=bool)
-        if matches.any():
-            return _mean_position(table[matches], name)
     if not columns:
-        raise RequestError(
-            f"target {name!r}: the archive has no OBJECT column; give coordinates in degrees, "
-            "such as '83.63 22.01'"
-        )
+        return RequestError(f"target {name!r}: the archive has no OBJECT column; {hint}")
     known = {str(value) for column in columns for value in table[column]}
-    hint = "; or give coordinates in degrees, such as '83.63 22.01'"
-    raise RequestError(unknown_name("target", name, known) + hint)
+    return RequestError(f"{unknown_name('target', name, known)}; or {hint}")
 
 
 def _mean_position(table: Table, name: str) -> SkyCoord:

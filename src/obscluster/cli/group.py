@@ -56,30 +56,52 @@ def add(commands: Any) -> None:
         default=[],
         help='keep a range of a column, such as: --where ZEN_PNT "0 deg" "40 deg"; repeatable',
     )
-    cluster = command.add_argument_group("clustering of the instrument response (default)")
-    cluster.add_argument(
-        "--features", nargs="+", metavar="NAME", help="default: edisp-res psf-radius"
+    what = command.add_argument_group("what characterises a run (`obscluster features` lists all)")
+    what.add_argument(
+        "--features",
+        nargs="+",
+        metavar="NAME",
+        help="features, also with an energy (psf-r68@10TeV), and columns of the obs-index such as "
+        "ZEN_PNT (default: edisp-res psf-radius)",
     )
-    cluster.add_argument(
-        "--energy", nargs="+", metavar="E", help='true energies with unit (default: "1 TeV")'
+    what.add_argument(
+        "--energy",
+        nargs="+",
+        metavar="E",
+        help='energies, with unit, of features that carry none (default: "1 TeV")',
     )
-    cluster.add_argument(
+    what.add_argument(
         "--offset", help="fixed offset from the pointing (default: that of the target, or 0 deg)"
     )
-    cluster.add_argument(
+    what.add_argument(
         "--containment", type=float, metavar="F", help="fraction for psf-radius (default: 0.68)"
     )
+    what.add_argument(
+        "--feature-file",
+        nargs="+",
+        metavar="FILE",
+        help="Python files that define more features, see obscluster.features.base",
+    )
+    what.add_argument(
+        "--missing",
+        choices=["unassigned", "drop-feature"],
+        help="where a run lacks a feature, leave that run out of the groups (default) or the "
+        "feature out of the clustering",
+    )
+    cluster = command.add_argument_group("groups by hierarchical clustering (default)")
     cluster.add_argument("--n-groups", type=int, metavar="N", help="number of groups (default: 2)")
     cluster.add_argument(
         "--linkage", metavar="METHOD", help="SciPy's linkage method (default: ward)"
     )
     cluster.add_argument("--metric", help="SciPy's distance metric (default: euclidean)")
-    cuts = command.add_argument_group("or groups by an observing quantity")
-    cuts.add_argument("--by", metavar="COLUMN", help="column of the obs-index, such as ZEN_PNT")
+    cuts = command.add_argument_group("or groups by one quantity")
     cuts.add_argument(
-        "--cut", nargs="+", metavar="VALUE", help='"median" (default), "mean", values'
+        "--by", metavar="NAME", help="a feature, or a column of the obs-index such as ZEN_PNT"
     )
-    cuts.add_argument("--edges", nargs="+", metavar="VALUE", help="bin edges")
+    cuts.add_argument(
+        "--cut", nargs="+", metavar="VALUE", help='"median" (default), "mean", or values with unit'
+    )
+    cuts.add_argument("--edges", nargs="+", metavar="VALUE", help="bin edges, with unit")
     cuts.add_argument("--quantiles", type=int, metavar="N", help="N groups of equal size")
 
 
@@ -102,11 +124,12 @@ def run(arguments: argparse.Namespace) -> int:
 def _config_content(arguments: argparse.Namespace) -> dict[str, Any]:
     """Description of the run; what was not asked for is left to its defaults."""
     features = {
-        "names": arguments.features,
         "energy": arguments.energy,
         "offset": arguments.offset,
         "containment_fraction": arguments.containment,
+        "files": arguments.feature_file,
     }
+    clustered = {"names": arguments.features, "missing": arguments.missing}
     cuts = {"cut": arguments.cut, "edges": arguments.edges, "quantiles": arguments.quantiles}
     clustering = {
         "n_groups": arguments.n_groups,
@@ -114,27 +137,27 @@ def _config_content(arguments: argparse.Namespace) -> dict[str, Any]:
         "metric": arguments.metric,
     }
     grouping: dict[str, Any] = {"method": "cuts", "by": arguments.by} | _given(cuts)
-    other = _given(features) | _given(clustering)
     if arguments.by is None:
         if _given(cuts):
-            raise _usage(_given(cuts), "needs --by COLUMN, the quantity to split")
+            raise _usage(_given(cuts), "needs --by NAME, the quantity to split")
         grouping = {"method": "hierarchical"} | _given(clustering)
-    elif other:
-        raise _usage(other, "belongs to clustering, which --by replaces; leave one of them out")
+    elif _given(clustered | clustering):
+        text = "belongs to clustering, which --by replaces; leave one of them out"
+        raise _usage(_given(clustered | clustering), text)
     where = [
         {"type": "par_box", "variable": column, "value_range": [low, high]}
         for column, low, high in arguments.where
     ]
-    content = {
+    return {
         "archive": arguments.archive,
         "target": arguments.target,
         "frame": arguments.frame,
         "radius": arguments.radius,
         "selection": where,
         "grouping": grouping,
+        "features": _given(features | clustered),
         "workers": arguments.workers,
     }
-    return content | ({"features": _given(features)} if arguments.by is None else {})
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:

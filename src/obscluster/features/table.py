@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -11,70 +11,75 @@ from typing import Any
 import numpy as np
 from astropy import units as u
 from astropy.coordinates import Angle, SkyCoord, angular_separation
-from astropy.table import Column, QTable
+from astropy.table import Column, QTable, Table
 from numpy.typing import NDArray
 
 from obscluster import __version__
 from obscluster.engine import Engine, get_engine
-from obscluster.exceptions import DataError, RequestError, SkippedRunWarning, unknown_name
-from obscluster.features.irf import IRF_FEATURES, NotComputableError
-from obscluster.gadf.irf import IRF
+from obscluster.exceptions import DataError, RequestError, SkippedRunWarning
+from obscluster.features.base import Feature, NotComputableError, Run
+from obscluster.features.catalog import Request, parse_energies, parse_requests
 from obscluster.observation import Observation
 from obscluster.scaling import standard_scaler
 
-__all__ = ["get_irfs_features", "parse_energies"]
+__all__ = ["get_features", "get_irfs_features"]
+
+Names = str | Feature | Iterable[str | Feature]
+Progress = Callable[[Iterable[Any]], Iterable[Any]]
 
 
 @dataclass(frozen=True)
-class _Request:
-    """What to compute for each observation."""
+class _Task:
+    """What to compute for each observation; angles in degrees."""
 
-    names: tuple[str, ...]
-    energies: tuple[float, ...]
-    position: tuple[float, float] | None  # ICRS, in degrees
+    requests: tuple[Request, ...]
+    position: tuple[float, float] | None
     fixed_offset: float | None
     containment_fraction: float
 
 
 @dataclass(frozen=True)
 class _Row:
-    """Values of one observation, shape (n_names, n_energies), and what was wrong."""
+    """Values of one observation, shape (n_columns,), and what was wrong."""
 
     values: NDArray[np.float64]
     note: str
     skipped: bool = False
 
 
-def get_irfs_features(
+def get_features(
     observations: Iterable[Observation],
-    energy_true: Any,
+    names: Names,
+    energy: Any = None,
     position: SkyCoord | None = None,
     fixed_offset: Any = None,
-    names: str | Sequence[str] | None = None,
     containment_fraction: float = 0.68,
-    apply_standard_scaler: bool = False,
+    own: Mapping[str, Feature] | None = None,
     engine: Engine | None = None,
-    progress: Callable[[Iterable[Any]], Iterable[Any]] | None = None,
+    progress: Progress | None = None,
 ) -> QTable:
-    """Features of the instrument responses of many observations.
+    """Features of many observations: of their responses, of the observing conditions, or both.
 
     Parameters
     ----------
     observations : iterable of `~obscluster.observation.Observation`
         The observations, such as `~obscluster.store.Observations`.
-    energy_true : `~astropy.units.Quantity`, str, or a list of them
-        True energies with unit. With several, a column is named ``psf-radius@10TeV``.
+    names : str, `~obscluster.features.base.Feature`, or an iterable of them
+        Features of `~obscluster.features.catalog.FEATURES`, numeric columns of the obs-index, or
+        one's own. A name may carry an energy: ``psf-r68@1TeV``.
+    energy : `~astropy.units.Quantity`, str, or a list of them, optional
+        Energies with unit of the features that depend on one and do not carry it: true, for
+        ``bkg-rate``, ``rad-max`` and ``event-rate`` reconstructed ones. With several, a column is
+        named ``psf-r68@10TeV``.
     position : `~astropy.coordinates.SkyCoord`, optional
         Evaluate at the offset between each pointing and this direction; beyond the responses, at
         their largest offset, which is noted.
     fixed_offset : `~astropy.units.Quantity` or str, optional
         Evaluate at this offset instead. Without either, on the axis.
-    names : str or sequence of str, optional
-        Features, see `~obscluster.features.irf.IRF_FEATURES`; all unless told.
     containment_fraction : float
         Fraction of the PSF that ``psf-radius`` holds.
-    apply_standard_scaler : bool
-        Return features of zero mean and unit variance.
+    own : mapping, optional
+        More features by name, see `~obscluster.features.catalog.load_features`.
     engine : optional
         Anything with ``map``, see `obscluster.engine`; one worker unless told.
     progress : callable, optional
@@ -97,66 +102,86 @@ def get_irfs_features(
         If the files of some observations cannot be read.
     """
     observations = list(observations)
-    columns = _names(names)
-    energies = parse_energies(energy_true)
+    energies = None if energy is None else parse_energies(energy)
+    requests = parse_requests(names, energies, _obs_table(observations), own)
     if position is not None and fixed_offset is not None:
         raise RequestError("give either position or fixed_offset, not both")
-    if not 0 < containment_fraction < 1:
-        raise RequestError(f"containment_fraction {containment_fraction}; expected between 0 and 1")
-    request = _Request(
-        columns,
-        tuple(energies.to_value(u.TeV).tolist()),
-        _lon_lat(position),
-        _degrees(fixed_offset),
-        float(containment_fraction),
-    )
+    fraction = _fraction(containment_fraction)
+    task = _Task(requests, _lon_lat(position), _degrees(fixed_offset), fraction)
     engine = engine or get_engine(1)
-    results = engine.map(partial(_characterise, request=request), observations)
+    results = engine.map(partial(_characterise, task=task), observations)
     rows = list(results if progress is None else progress(results))
-    features = _table(observations, rows, request, energies)
+    table = _table(observations, rows, task)
     _warn_of_skipped(observations, rows)
-    return standard_scaler(features) if apply_standard_scaler else features
+    return table
 
 
-def parse_energies(energy: Any) -> u.Quantity:
-    """Energies from a quantity, a text such as "1 TeV", or a list of either.
+def get_irfs_features(
+    observations: Iterable[Observation],
+    energy_true: Any,
+    position: SkyCoord | None = None,
+    fixed_offset: Any = None,
+    names: Names | None = None,
+    containment_fraction: float = 0.68,
+    apply_standard_scaler: bool = False,
+    engine: Engine | None = None,
+    progress: Progress | None = None,
+) -> QTable:
+    """Features of the instrument responses, by Gammapy's name.
+
+    Parameters
+    ----------
+    energy_true : `~astropy.units.Quantity`, str, or a list of them
+        True energies with unit.
+    names : optional
+        ``edisp-bias``, ``edisp-res`` and ``psf-radius`` unless told.
+    apply_standard_scaler : bool
+        Return features of zero mean and unit variance.
+    observations, position, fixed_offset, containment_fraction, engine, progress
+        See `get_features`.
 
     Returns
     -------
-    energies : `~astropy.units.Quantity`
-        Shape (n_energies,), in the unit given first.
+    features : `~astropy.table.QTable`
+        See `get_features`.
 
     Raises
     ------
     RequestError
-        If there is no energy unit, no value, or one that is not positive.
+        If a name, an energy, an offset or the fraction is not usable.
     """
+    features = get_features(
+        observations,
+        ("edisp-bias", "edisp-res", "psf-radius") if names is None else names,
+        energy_true,
+        position,
+        fixed_offset,
+        containment_fraction,
+        engine=engine,
+        progress=progress,
+    )
+    return standard_scaler(features) if apply_standard_scaler else features
+
+
+def _fraction(value: Any) -> float:
     try:
-        parts = [u.Quantity(e) for e in energy] if isinstance(energy, list | tuple) else energy
-        energies: u.Quantity = np.atleast_1d(u.Quantity(parts))
-    except (TypeError, ValueError, u.UnitsError):
-        raise RequestError(f"energy {energy!r}: not an energy; write it like '1 TeV'") from None
-    if energies.ndim != 1 or energies.size == 0 or not (energies.value > 0).all():
-        raise RequestError(f"energy {energy}: expected positive values")
-    if not energies.unit.is_equivalent(u.TeV):
-        unit = f"is in {energies.unit}" if energies.unit != u.one else "has no unit"
-        raise RequestError(f"energy {energy} {unit}; write it like '{energies[0].value:g} TeV'")
-    return energies
+        fraction = float(value)
+    except (TypeError, ValueError):
+        fraction = np.nan
+    if not 0 < fraction < 1:
+        raise RequestError(f"containment_fraction {value!r}; expected between 0 and 1")
+    return fraction
 
 
-def _names(names: str | Sequence[str] | None) -> tuple[str, ...]:
-    names = list(IRF_FEATURES) if names is None else [names] if isinstance(names, str) else names
-    for name in names:
-        if name not in IRF_FEATURES:
-            raise RequestError(unknown_name("feature", name, IRF_FEATURES))
-    if len(set(names)) != len(names) or not names:
-        raise RequestError(f"features {', '.join(names) or '(none)'}: name each one once")
-    return tuple(names)
+def _obs_table(observations: Sequence[Observation]) -> Table | None:
+    return next((obs.obs_table for obs in observations if obs.obs_table is not None), None)
 
 
 def _lon_lat(position: SkyCoord | None) -> tuple[float, float] | None:
     if position is None:
         return None
+    if not isinstance(position, SkyCoord):
+        raise RequestError(f"position {position!r}: expected a SkyCoord")
     if not position.isscalar:
         raise RequestError(f"{len(position)} positions; expected one")
     return float(position.icrs.ra.deg), float(position.icrs.dec.deg)
@@ -168,90 +193,76 @@ def _degrees(offset: Any) -> float | None:
     try:
         value = float(Angle(offset).deg)
     except (ValueError, TypeError, u.UnitsError):
-        raise RequestError(
-            f"fixed_offset {offset}: not an angle; write it like '0.5 deg'"
-        ) from None
+        text = f"fixed_offset {offset}: not an angle; write it like '0.5 deg'"
+        raise RequestError(text) from None
     if not value >= 0:
         raise RequestError(f"fixed_offset {offset}: expected an angle from 0")
     return value
 
 
-def _characterise(observation: Observation, request: _Request) -> _Row:
+def _characterise(observation: Observation, task: _Task) -> _Row:
     """All features of one observation."""
-    values = np.full((len(request.names), len(request.energies)), np.nan)
-    hdu_types = {IRF_FEATURES[name].hdu_type for name in request.names}
+    values = np.full(len(task.requests), np.nan)
+    hdu_types = {hdu_type for request in task.requests for hdu_type in request.feature.needs}
     try:
-        irfs = observation.read_irfs(*sorted(hdu_types))
-        offset = _offset(observation, request)
+        irfs = observation.read_irfs(*sorted(hdu_types)) if hdu_types else {}
+        run = Run(
+            observation,
+            irfs,
+            _offset(observation, task, needed=bool(hdu_types)),
+            task.position is not None,
+            task.containment_fraction,
+        )
     except DataError as error:
         return _Row(values, f"skipped: {error}", skipped=True)
-    notes: dict[str, None] = {}
-    for i, name in enumerate(request.names):
-        feature = IRF_FEATURES[name]
-        irf = irfs.get(feature.hdu_type)
-        if irf is None:
-            notes[f"{name}: the index lists no {feature.hdu_type}"] = None
-            continue
-        here = _limited(irf, offset) if request.position is not None else offset
-        if here < offset:
-            notes[f"target is {offset:.2f} deg off, {irf.hdu_class} taken at {here:.2f} deg"] = None
-        for j, energy in enumerate(request.energies):
-            try:
-                values[i, j], note = feature.function(
-                    irf, energy, here, request.containment_fraction
-                )
-            except NotComputableError as reason:
-                note = str(reason)
-            if note:
-                notes[f"{name}: {note}"] = None
-    return _Row(values, "; ".join(notes))
+    for i, request in enumerate(task.requests):
+        arguments = () if request.energy is None else (request.energy,)
+        try:
+            values[i] = request.feature.function(run, *arguments)
+        except (NotComputableError, DataError) as reason:
+            run.remark(f"{request.feature.name}: {reason}")
+    return _Row(values, "; ".join(run.remarks))
 
 
-def _offset(observation: Observation, request: _Request) -> float:
-    """Offset from the pointing in degrees."""
-    if request.position is None:
-        return 0.0 if request.fixed_offset is None else request.fixed_offset
-    pointing = observation.pointing_lon_lat()
-    return float(np.degrees(angular_separation(*pointing, *np.radians(request.position))))
+def _offset(observation: Observation, task: _Task, needed: bool) -> float:
+    """Offset from the pointing in degrees; NaN where it cannot be told and is not needed."""
+    if task.position is None:
+        return 0.0 if task.fixed_offset is None else task.fixed_offset
+    try:
+        pointing = observation.pointing_lon_lat()
+    except DataError:
+        if needed:
+            raise
+        return float("nan")
+    return float(np.degrees(angular_separation(*pointing, *np.radians(task.position))))
 
 
-def _limited(irf: IRF, offset: float) -> float:
-    """Offset, at most that of the last tabulated one."""
-    axis = irf.axes["offset"]
-    return min(offset, float(axis.center[-1])) if axis.nbin > 1 else offset
-
-
-def _table(
-    observations: Sequence[Observation],
-    rows: Sequence[_Row],
-    request: _Request,
-    energies: u.Quantity,
-) -> QTable:
+def _table(observations: Sequence[Observation], rows: Sequence[_Row], task: _Task) -> QTable:
     table = QTable()
     table["obs_id"] = Column(
         np.array([obs.obs_id for obs in observations], dtype=np.int64),
         description="Observation identifier",
     )
-    shape = (len(rows), len(request.names), len(energies))
-    values = np.array([row.values for row in rows]).reshape(shape)
-    for i, name in enumerate(request.names):
-        feature = IRF_FEATURES[name]
-        for j, energy in enumerate(energies):
-            label = f"{energy.value:g} {energy.unit}"
-            column = name if len(energies) == 1 else f"{name}@{label.replace(' ', '')}"
-            table[column] = u.Quantity(values[:, i, j], feature.unit)
-            fraction = f" ({request.containment_fraction:.0%})" if name == "psf-radius" else ""
-            table[column].info.description = f"{feature.description}{fraction} at {label}"
+    values = np.array([row.values for row in rows]).reshape(len(rows), len(task.requests))
+    for i, request in enumerate(task.requests):
+        feature, column = request.feature, request.column
+        table[column] = u.Quantity(values[:, i], feature.unit)
+        fraction = f" ({task.containment_fraction:.0%})" if feature.name == "psf-radius" else ""
+        at = f" at {request.energy_text}" if request.energy_text else ""
+        table[column].info.description = f"{feature.description}{fraction}{at}"
+        if feature.period is not None:
+            table[column].info.meta = {"period": feature.period}
     table["notes"] = Column(
         [row.note for row in rows], dtype=str, description="Why values are missing or doubtful"
     )
-    position = request.position
+    position, offset = task.position, task.fixed_offset
+    energies = dict.fromkeys(r.energy_text for r in task.requests if r.energy_text)
     table.meta.update(
-        names=list(request.names),
-        energy_true=[f"{energy.value:g} {energy.unit}" for energy in energies],
+        names=[request.column for request in task.requests],
+        energy_true=list(energies),
         position=position and {"ra": position[0], "dec": position[1], "unit": "deg"},
-        fixed_offset=request.fixed_offset and f"{request.fixed_offset:g} deg",
-        containment_fraction=request.containment_fraction,
+        fixed_offset=None if offset is None else f"{offset:g} deg",
+        containment_fraction=task.containment_fraction,
         obscluster=__version__,
     )
     return table

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from pathlib import Path
 
+import numpy as np
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.table import QTable
@@ -15,17 +17,21 @@ from astropy.time import Time
 
 from obscluster.exceptions import FormatError
 from obscluster.gadf.hdu import HDU
-from obscluster.gadf.time import time_ref_from_header
-from obscluster.gadf.units import conversion_factor, parse_unit
+from obscluster.gadf.table import read_numbers, read_quantity, read_time_ref
+from obscluster.gadf.time import MAX_SECONDS, quiet_times, time_ref_from_header
+from obscluster.gadf.units import parse_unit
 
 __all__ = ["GTI", "EventList", "read_events", "read_gti"]
+
+_UNITS = {"START": u.s, "STOP": u.s, "TIME": u.s, "ENERGY": u.TeV, "RA": u.deg, "DEC": u.deg}
 
 
 class _TimeTable:
     """A table whose times count from the reference in its header."""
 
-    def __init__(self, table: QTable):
+    def __init__(self, table: QTable, path: Path | None = None):
         self.table = table
+        self.path = path
 
     def __len__(self) -> int:
         return len(self.table)
@@ -36,7 +42,22 @@ class _TimeTable:
         return time_ref_from_header(self.table.meta)
 
     def _times(self, colname: str) -> Time:
-        return self.time_ref + u.Quantity(self.table[colname], "s")
+        seconds = self._column(colname, u.s)
+        if (np.abs(seconds.value) > MAX_SECONDS).any():
+            raise self._error(f"column {colname} has values that are no times")
+        with quiet_times():
+            return self.time_ref + seconds
+
+    def _column(self, name: str, unit: u.UnitBase | None) -> u.Quantity:
+        if name not in self.table.colnames:
+            known = ", ".join(self.table.colnames)
+            raise self._error(f"has no column {name}; its columns: {known}")
+        # Single precision overflows on conversion, and damage may look like a signalling NaN.
+        with np.errstate(over="ignore", invalid="ignore"):
+            return u.Quantity(self.table[name], unit, dtype=float)
+
+    def _error(self, message: str) -> FormatError:
+        return FormatError(message, self.path, str(self.table.meta.get("EXTNAME", "")) or None)
 
 
 class EventList(_TimeTable):
@@ -56,12 +77,15 @@ class EventList(_TimeTable):
     @property
     def energy(self) -> u.Quantity:
         """Reconstructed energies, shape (n_events,)."""
-        return self.table["ENERGY"]
+        return self._column("ENERGY", None)
 
     @property
     def radec(self) -> SkyCoord:
         """Reconstructed directions in ICRS, shape (n_events,)."""
-        return SkyCoord(self.table["RA"], self.table["DEC"], unit="deg", frame="icrs")
+        ra, dec = (self._column(name, u.deg) for name in ("RA", "DEC"))
+        if (np.abs(dec.value) > 90).any() or (np.abs(ra.value) > 720).any():
+            raise self._error("columns RA and DEC have values that are no directions")
+        return SkyCoord(ra, dec, frame="icrs")
 
 
 class GTI(_TimeTable):
@@ -86,7 +110,7 @@ class GTI(_TimeTable):
     @property
     def time_sum(self) -> u.Quantity:
         """Total duration, in seconds."""
-        return u.Quantity(self.table["STOP"] - self.table["START"], "s").sum()
+        return (self._column("STOP", u.s) - self._column("START", u.s)).sum()
 
 
 def read_events(hdu: HDU, columns: Sequence[str] | None = None) -> EventList:
@@ -109,9 +133,10 @@ def read_events(hdu: HDU, columns: Sequence[str] | None = None) -> EventList:
     FormatError
         If a column is missing or the file is truncated.
     """
-    events = EventList(_read_table(hdu, hdu.colnames if columns is None else columns))
+    names = hdu.colnames if columns is None else columns
+    events = EventList(_read_table(hdu, names), hdu.path)
     if "TIME" in events.table.colnames:
-        _check_time_ref(events, hdu)
+        read_time_ref(hdu)
     return events
 
 
@@ -123,37 +148,25 @@ def read_gti(hdu: HDU) -> GTI:
     FormatError
         If START or STOP is missing, there is no interval, or the reference time is missing.
     """
-    gti = GTI(_read_table(hdu, ["START", "STOP"]))
+    gti = GTI(_read_table(hdu, ["START", "STOP"]), hdu.path)
     if len(gti) == 0:
         raise hdu.error("no good time interval")
-    _check_time_ref(gti, hdu)
+    for name in ("START", "STOP"):
+        if not np.isfinite(read_numbers(hdu, name, u.s)).all():
+            raise hdu.error(f"column {name} has values that are no times")
+    read_time_ref(hdu)
     return gti
-
-
-def _check_time_ref(table: _TimeTable, hdu: HDU) -> None:
-    try:
-        _ = table.time_ref
-    except KeyError as error:
-        raise hdu.error(f"no keyword {error.args[0]}: the reference time is unknown") from None
-    except ValueError as error:
-        raise hdu.error(f"the reference time cannot be read ({error})") from None
 
 
 def _read_table(hdu: HDU, columns: Sequence[str]) -> QTable:
     table = QTable(meta=hdu.header)
     for name in columns:
-        values = hdu.column(name)
-        if values.dtype.kind == "O":
-            raise FormatError(f"column {name} has rows of different length", hdu.path, hdu.name)
-        unit = hdu.unit(name)
-        expected = {"START": u.s, "STOP": u.s, "TIME": u.s, "ENERGY": u.TeV}.get(name)
+        expected = _UNITS.get(name.upper())
         if expected is not None:
-            if values.dtype.kind not in "fiu":
-                raise hdu.error(f"column {name} does not hold numbers")
-            if unit and conversion_factor(unit, expected) is None:
-                raise hdu.error(f"unit {unit!r} of column {name} does not convert to {expected}")
-            table[name] = u.Quantity(values, parse_unit(unit) if unit else expected)
-        else:
-            numbers = unit and values.dtype.kind in "fiu"
-            table[name] = u.Quantity(values, parse_unit(unit)) if numbers else values
+            table[name.upper()] = read_quantity(hdu, name, expected)
+            continue
+        # Rows of different length come as an array of arrays.
+        values, unit = hdu.column(name), hdu.unit(name)
+        numbers = unit and values.dtype.kind in "fiu"
+        table[name] = u.Quantity(values, parse_unit(unit)) if numbers else values
     return table

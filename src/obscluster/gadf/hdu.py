@@ -1,14 +1,13 @@
 """One header-data unit and the columns of its table.
 
 Columns come out as views of the stored bytes wherever numpy can do that. What is unusual
-(variable-length, scaled, logical or bit columns, ASCII tables) goes to `astropy.io.fits`, which
-reads the same bytes.
+(variable-length, scaled or bit columns, ASCII tables) goes to `astropy.io.fits`, which reads the
+same bytes.
 """
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
+import warnings
 from functools import cached_property
 from math import prod
 from pathlib import Path
@@ -18,29 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from obscluster.exceptions import FormatError
+from obscluster.gadf.columns import Column, column_layout
 from obscluster.gadf.header import BLOCK, Header
 from obscluster.gadf.unpack import Source
 
 __all__ = ["HDU"]
 
-_FORMAT = re.compile(r"(\d{0,12})([LXBIJKAEDCMPQ])(.*)\Z")
-# Bytes per element (FITS Standard 4.0, table 18) and the numpy type where numpy can view it.
-_WIDTHS = {"L": 1, "B": 1, "A": 1, "I": 2, "J": 4, "E": 4, "K": 8, "D": 8, "C": 8, "M": 16} | {
-    "P": 8,
-    "Q": 16,
-}
-_DTYPES = {"B": "u1", "I": ">i2", "J": ">i4", "K": ">i8", "E": ">f4", "D": ">f8"}
-
-
-@dataclass(frozen=True)
-class _Column:
-    """Place of a column within a row; an empty dtype is left to astropy."""
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    offset: int
-    unit: str
+# More than any file holds. Numbers of a damaged header may have thousands of digits.
+_MAX_BYTES = 1 << 50
 
 
 class HDU:
@@ -104,7 +88,15 @@ class HDU:
             raise self.error(f"BITPIX = {bits!r}; expected 8, 16, 32, 64, -32 or -64")
         shape = [self._length(f"NAXIS{i + 1}") for i in range(n_axes)]
         extra, groups = self._length("PCOUNT", default=0), self._length("GCOUNT", default=1)
-        return abs(int(bits)) // 8 * groups * (extra + prod(shape))
+        size = abs(int(bits)) // 8 * groups * (extra + prod(shape))
+        if size > _MAX_BYTES:
+            raise self.error("the header announces more data than any file holds; fetch it again")
+        return size
+
+    @property
+    def is_table(self) -> bool:
+        """Whether this HDU has columns, rather than an image or nothing."""
+        return self.header.get("XTENSION") in ("BINTABLE", "A3DTABLE", "TABLE")
 
     @property
     def colnames(self) -> list[str]:
@@ -146,9 +138,9 @@ class HDU:
     def view(self, colname: str) -> NDArray[Any]:
         """As `column`, but in the file's byte order and without a copy."""
         column = self._require(colname)
-        if self._rows is None:
-            return np.asarray(self._fallback.field(column.name))
-        return self._rows[column.name]
+        if not column.dtype:
+            return self._astropy_column(column.name)
+        return column.values(self._rows[column.name])
 
     def null(self, colname: str) -> int | None:
         """Integer that stands for a missing value in this column (TNULL), None if there is none."""
@@ -157,65 +149,43 @@ class HDU:
         return value if isinstance(value, int) else None
 
     @cached_property
-    def _columns(self) -> dict[str, _Column]:
-        kind = self.header.get("XTENSION")
-        if kind not in ("BINTABLE", "A3DTABLE", "TABLE"):
+    def _columns(self) -> dict[str, Column]:
+        if not self.is_table:
             raise self.error("is not a table")
         n_axes, n_columns = self._length("NAXIS"), self._length("TFIELDS", default=0)
         if n_axes != 2 or self.header.get("GCOUNT", 1) != 1:
             raise self.error("a table has NAXIS = 2 and GCOUNT = 1")
         if n_columns > 999:
             raise self.error(f"TFIELDS = {n_columns}; expected at most 999")
-        columns: dict[str, _Column] = {}
+        is_text = self.header["XTENSION"] == "TABLE"
+        columns: dict[str, Column] = {}
         offset = 0
         for number in range(1, n_columns + 1):
             name = str(self.header.get(f"TTYPE{number}") or f"col{number}").strip()
             if name in columns:
                 raise self.error(f"two columns are named {name!r}")
             unit = str(self.header.get(f"TUNIT{number}") or "").strip()
-            if kind == "TABLE":
-                columns[name] = _Column(name, "", (), 0, unit)
-                continue
-            dtype, shape, width = self._layout(number)
-            columns[name] = _Column(name, dtype, shape, offset, unit)
-            offset += width
-        if kind != "TABLE" and offset != self._length("NAXIS1"):
-            raise self.error(f"NAXIS1 = {self.header['NAXIS1']}, but the columns take {offset}")
+            try:
+                column = (
+                    Column(name, unit)
+                    if is_text
+                    else column_layout(self.header, number, name, unit, offset)
+                )
+            except ValueError as error:
+                raise self.error(str(error)) from None
+            columns[name] = column
+            offset += column.width
+        row = self._length("NAXIS1")
+        if not is_text and offset != row:
+            raise self.error(f"NAXIS1 = {row}, but the columns take {offset}")
+        if row == 0 and columns and self.n_rows:
+            raise self.error(f"{self.n_rows} rows of no width")
         return columns
 
-    def _layout(self, number: int) -> tuple[str, tuple[int, ...], int]:
-        """Numpy type, shape of a cell and its width in bytes, from TFORM and TDIM."""
-        form = self.header.get(f"TFORM{number}")
-        match = _FORMAT.match(form.strip().upper()) if isinstance(form, str) else None
-        if match is None:
-            raise self.error(f"TFORM{number} = {form!r} is not a format of a binary table")
-        repeat, code = int(match[1] or 1), match[2]
-        if code == "X":
-            return "", (), (repeat + 7) // 8
-        width = repeat * _WIDTHS[code]
-        if code == "A":
-            # Arrays of text, and text of no width, are left to astropy.
-            plain = repeat > 0 and f"TDIM{number}" not in self.header
-            return f"S{repeat}" if plain else "", (), width
-        scaled = f"TSCAL{number}" in self.header or f"TZERO{number}" in self.header
-        dtype = "" if scaled else _DTYPES.get(code, "")
-        dim = self.header.get(f"TDIM{number}")
-        if not isinstance(dim, str):
-            return dtype, () if repeat == 1 else (repeat,), width
-        try:
-            shape = tuple(int(n) for n in dim.strip().strip("()").split(","))[::-1]
-        except ValueError:
-            raise self.error(f"TDIM{number} = {dim!r} is not a list of lengths") from None
-        if min(shape) < 0 or prod(shape) != repeat:
-            raise self.error(f"TDIM{number} = {dim!r} does not fit {repeat} elements")
-        return dtype, shape, width
-
     @cached_property
-    def _rows(self) -> NDArray[Any] | None:
-        """All rows as a structured view; None where astropy has to read the table."""
-        columns = self._columns.values()
-        if not all(column.dtype for column in columns):
-            return None
+    def _rows(self) -> NDArray[Any]:
+        """All rows as a structured view, without the columns that only astropy can read."""
+        columns = [column for column in self._columns.values() if column.dtype]
         data = self._data()
         try:
             layout = np.dtype(
@@ -226,11 +196,23 @@ class HDU:
                     "itemsize": self._length("NAXIS1"),
                 }
             )
-        except ValueError as error:
+        except (ValueError, TypeError, OverflowError) as error:
             raise self.error(f"numpy cannot hold a row of this table ({error})") from None
         if not data:
             return np.empty(0, dtype=layout)
         return np.frombuffer(data, dtype=layout, count=self.n_rows)
+
+    def _astropy_column(self, name: str) -> NDArray[Any]:
+        """Values of a column as `astropy.io.fits` reads them from the same bytes."""
+        try:
+            with warnings.catch_warnings():
+                # Of keywords that nothing here uses.
+                warnings.simplefilter("ignore")
+                return np.asarray(self._fallback.field(name))
+        except FormatError:
+            raise
+        except Exception as error:  # noqa: BLE001 astropy raises all sorts on damaged tables
+            raise self.error(f"astropy cannot read column {name} ({error})") from None
 
     @cached_property
     def _fallback(self) -> Any:
@@ -238,14 +220,11 @@ class HDU:
         from astropy.io import fits
 
         kind = fits.TableHDU if self.header["XTENSION"] == "TABLE" else fits.BinTableHDU
+        # The data is as long as announced, so nothing can be allocated for what is not there.
         data = self._data()
-        try:
-            padded = self._header_bytes + data + b"\0" * (-len(data) % BLOCK)
-            # With uint, as fits.open has it: else unsigned integers pass through floating point.
-            table = kind.fromstring(padded, uint=True).data
-        except Exception as error:  # noqa: BLE001 astropy raises all sorts on damaged tables
-            raise self.error(f"astropy cannot read this table ({error})") from None
-        return table
+        padded = self._header_bytes + data + b"\0" * (-len(data) % BLOCK)
+        # With uint, as fits.open has it: else unsigned integers pass through floating point.
+        return kind.fromstring(padded, uint=True).data
 
     def _data(self) -> bytes:
         data = self._source.read(self._start, self._start + self.data_size)
@@ -256,7 +235,7 @@ class HDU:
             )
         return data
 
-    def _find(self, colname: str) -> _Column | None:
+    def _find(self, colname: str) -> Column | None:
         found = self._columns.get(colname)
         if found is None:
             found = next(
@@ -264,7 +243,7 @@ class HDU:
             )
         return found
 
-    def _require(self, colname: str) -> _Column:
+    def _require(self, colname: str) -> Column:
         found = self._find(colname)
         if found is None:
             raise self.error(f"has no column {colname}; its columns: {', '.join(self._columns)}")

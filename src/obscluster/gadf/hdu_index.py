@@ -18,7 +18,7 @@ from obscluster.exceptions import ArchiveError, MissingDataError
 from obscluster.gadf.fits import FitsFile
 from obscluster.gadf.hdu import HDU
 from obscluster.gadf.index import expand_path
-from obscluster.gadf.irf import IRF_CLASSES, hdu_class_of
+from obscluster.gadf.irf_class import IRF_CLASSES, hdu_type_of
 
 __all__ = ["HDUIndex", "HDULocation"]
 
@@ -69,7 +69,10 @@ class HDULocation:
         )
 
     def find(self, file: FitsFile) -> HDU:
-        """This HDU in an opened file: by its name, else by its HDUCLAS keywords.
+        """This HDU in an opened file: by its name, else by what it is.
+
+        Names differ between productions and may be out of date, so a HDU of that name that shows
+        itself to be of another type is taken only if there is none of the wanted type.
 
         Raises
         ------
@@ -77,14 +80,18 @@ class HDULocation:
             If the file has neither.
         """
         wanted = self.hdu_name.strip().upper()
-        matches = None
+        named = of_type = None
         for hdu in file:
+            kind = hdu_type_of(hdu)
             if wanted and hdu.name == wanted:
-                return hdu
-            if matches is None and _hdu_type(hdu) == self.hdu_type:
-                matches = hdu
-        if matches is not None:
-            return matches
+                if kind in (None, self.hdu_type):
+                    return hdu
+                named = named or hdu
+            if of_type is None and kind == self.hdu_type:
+                of_type = hdu
+        found = of_type or named
+        if found is not None:
+            return found
         names = ", ".join(hdu.name for hdu in file)
         raise MissingDataError(
             f"no such HDU and none of type {self.hdu_type}; the file has {names}",
@@ -96,17 +103,9 @@ class HDULocation:
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
-    except OSError:
-        # Such as a name that is too long.
+    except (OSError, ValueError):
+        # Such as a name that is too long, or has a null character.
         return False
-
-
-def _hdu_type(hdu: HDU) -> str | None:
-    """GADF type of an HDU, from its header."""
-    hdu_class = hdu_class_of(hdu.header)
-    if hdu_class is not None:
-        return IRF_CLASSES[hdu_class].hdu_type
-    return str(hdu.header.get("HDUCLAS1", "")).strip().lower() or None
 
 
 class HDUIndex:
@@ -115,24 +114,28 @@ class HDUIndex:
     Parameters
     ----------
     table : `~astropy.table.Table`
-        Columns OBS_ID, HDU_TYPE, HDU_CLASS, FILE_DIR, FILE_NAME and HDU_NAME.
+        Columns OBS_ID, HDU_TYPE, HDU_CLASS, FILE_DIR, FILE_NAME and HDU_NAME. Without FILE_DIR,
+        files lie in ``directory``; without HDU_NAME, HDUs are told by their headers; of HDU_TYPE
+        and HDU_CLASS one is enough.
     directory : `~pathlib.Path`
         What FILE_DIR is relative to.
 
     Raises
     ------
     ArchiveError
-        If a column is missing.
+        If a column is missing that must be there.
     """
 
     def __init__(self, table: Table, directory: Path):
-        missing = {"OBS_ID", "HDU_TYPE", "HDU_CLASS", "FILE_NAME"} - set(table.colnames)
+        missing = {"OBS_ID", "FILE_NAME"} - set(table.colnames)
+        if {"HDU_TYPE", "HDU_CLASS"}.isdisjoint(table.colnames):
+            missing.add("HDU_TYPE")
         if missing:
             raise ArchiveError(
                 f"{directory}: the hdu-index has no column {', '.join(sorted(missing))}; "
                 f"it has {', '.join(table.colnames)}"
             )
-        self.table = table
+        self.table = _with_type_and_class(table)
         self.directory = directory
 
     @cached_property
@@ -157,15 +160,12 @@ class HDUIndex:
         """HDU type to location for one observation; of several of a type, the first."""
         found: dict[str, HDULocation] = {}
         for row in self.rows(obs_id):
-            hdu_type = str(self.table["HDU_TYPE"][row]).strip().lower()
+            hdu_class = self._text("HDU_CLASS", row).lower()
+            # The class tells more; types have been cut to the width of their column.
+            hdu_type = _type_of_class(hdu_class) or self._text("HDU_TYPE", row).lower()
             if hdu_type not in found:
-                found[hdu_type] = HDULocation(
-                    obs_id,
-                    hdu_type,
-                    str(self.table["HDU_CLASS"][row]).strip().lower(),
-                    self._path(row),
-                    self._text("HDU_NAME", row),
-                )
+                path, name = self._path(row), self._text("HDU_NAME", row)
+                found[hdu_type] = HDULocation(obs_id, hdu_type, hdu_class, path, name)
         return found
 
     def _path(self, row: int) -> Path:
@@ -174,4 +174,26 @@ class HDUIndex:
         return self.directory / expand_path(os.path.join(directory, name))  # noqa: PTH118
 
     def _text(self, colname: str, row: int) -> str:
-        return str(self.table[colname][row]).strip() if colname in self.table.colnames else ""
+        value = self.table[colname][row] if colname in self.table.colnames else ""
+        return "" if np.ma.is_masked(value) else str(value).strip()
+
+
+def _type_of_class(hdu_class: str) -> str | None:
+    """GADF type for a class of response; None if it is none that is known."""
+    spec = IRF_CLASSES.get(hdu_class)
+    return None if spec is None else spec.hdu_type
+
+
+def _with_type_and_class(table: Table) -> Table:
+    """The table with both columns, HDU_TYPE and HDU_CLASS; the given one is not changed.
+
+    For the other HDUs, type and class are the same. Responses whose class nobody says are told by
+    their header.
+    """
+    for name, source in (("HDU_TYPE", "HDU_CLASS"), ("HDU_CLASS", "HDU_TYPE")):
+        if name not in table.colnames:
+            texts = [str(value).strip().lower() for value in table[source].tolist()]
+            names = [_type_of_class(text) or text for text in texts]
+            table = table.copy(copy_data=False)
+            table[name] = np.array(names, dtype=str)
+    return table

@@ -45,13 +45,16 @@ def expand_path(path: str | os.PathLike[str]) -> Path:
     Raises
     ------
     RequestError
-        If it names an environment variable that is not set.
+        If it names an environment variable that is not set, or a user who is not known.
     """
     text = os.path.expandvars(os.fspath(path))
     if "$" in text:
         name = text[text.index("$") + 1 :].strip("{").split("/")[0].split("}")[0]
         raise RequestError(f"path {os.fspath(path)}: environment variable ${name} is not set")
-    return Path(text).expanduser()
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise RequestError(f"path {os.fspath(path)}: there is no home of that name") from None
 
 
 def find_index(directory: Path, kind: str, filename: str | None = None) -> Path:
@@ -75,7 +78,12 @@ def find_index(directory: Path, kind: str, filename: str | None = None) -> Path:
         raise ArchiveError(f"{directory}: no such archive directory; check the path")
     if not directory.is_dir():
         raise ArchiveError(f"{directory}: is a file; an archive is a directory with index files")
-    names = [kind + suffix for suffix in _SUFFIXES] if filename is None else [filename]
+    if filename is None:
+        names = [kind + suffix for suffix in _SUFFIXES]
+    else:
+        # Compressed or unpacked since somebody wrote its name down.
+        packed = filename.endswith(".gz")
+        names = [filename, filename[:-3] if packed else f"{filename}.gz"]
     for name in names:
         if (directory / name).is_file():
             return directory / name
@@ -106,9 +114,9 @@ def read_index(path: Path) -> Table:
     """
     try:
         with FitsFile(path) as file:
-            hdu = next((h for h in file if h.index > 0 and "OBS_ID" in h), None)
+            hdu = next((h for h in file if h.is_table and "OBS_ID" in h), None)
             if hdu is None:
-                found = [f"{h.name} ({', '.join(h.colnames)})" for h in file if h.index > 0]
+                found = [f"{h.name} ({', '.join(h.colnames)})" for h in file if h.is_table]
                 raise ArchiveError(
                     f"{path}: no column OBS_ID, so it is not an index of observations; "
                     f"tables in it: {'; '.join(found) or 'none'}"
@@ -169,7 +177,8 @@ def _meta(hdu: HDU) -> dict[str, Any]:
 
 def _obs_ids(table: Table, path: Path) -> Column:
     """The column OBS_ID, whatever its name's case and its type, as int64."""
-    name = next(name for name in table.colnames if name.upper() == "OBS_ID")
+    names = [name for name in table.colnames if name.upper() == "OBS_ID"]
+    name = "OBS_ID" if "OBS_ID" in names else names[0]
     values = table[name].tolist()
     numbers = [_whole_number(value) for value in values]
     if None in numbers:

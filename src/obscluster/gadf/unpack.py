@@ -13,8 +13,12 @@ __all__ = ["Source", "open_source"]
 
 GZIP_MAGIC = b"\x1f\x8b"
 UNPACK_STEP = 1 << 18
-# Unpacked size at which a gzipped file is taken for damaged (real run files: a few MB).
-MAX_UNPACKED_BYTES = 256 << 20
+# Unpacked size at which a gzipped file is taken for damaged (real run files: a few MB; the
+# hdu-index of 100,000 runs: 90 MB). Small files are held to less: gzip packs zeros 1000 to 1, and
+# index files, the most repetitive of real ones, not 100 to 1.
+MAX_UNPACKED_BYTES = 192 << 20
+SMALL_UNPACKED_BYTES = 32 << 20
+MAX_RATIO = 250
 
 
 class Source(Protocol):
@@ -105,6 +109,7 @@ class GzipSource:
     def __init__(self, packed: bytes, path: Path):
         self._packed = packed
         self._path = path
+        self._limit = min(MAX_UNPACKED_BYTES, max(SMALL_UNPACKED_BYTES, MAX_RATIO * len(packed)))
         self._buffer = bytearray()
         self._stream = isal_zlib.decompressobj(wbits=31)
         self._truncated = False
@@ -129,8 +134,8 @@ class GzipSource:
         except igzip_lib.IsalError as error:  # type: ignore[misc]  # its stub is not a class
             raise self._error(f"damaged gzip data ({error})") from None
         self._buffer += chunk
-        if len(self._buffer) > MAX_UNPACKED_BYTES:
-            raise self._error("too large for a run file")
+        if len(self._buffer) > self._limit:
+            raise self._error("too large for a run file: it unpacks further")
         if self._stream.eof:
             # Several gzip members in a row are one file; padding after the last is ignored.
             self._packed = self._stream.unused_data.lstrip(b"\0")

@@ -6,6 +6,7 @@ belong nowhere.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
@@ -15,7 +16,8 @@ from astropy import units as u
 from astropy.table import Table
 from numpy.typing import ArrayLike, NDArray
 
-from obscluster.exceptions import RequestError, unknown_name
+from obscluster.columns import full_turn, numbers, require_numbers
+from obscluster.exceptions import ObsClusterWarning, RequestError
 from obscluster.grouping.base import UNASSIGNED, Grouping
 
 __all__ = ["bin_labels", "group_by_cut", "group_by_edges", "group_by_quantiles"]
@@ -35,7 +37,6 @@ _WORDS = {
     "LIVETIME": "livetime",
     "MUONEFF": "muoneff",
 }
-_CYCLIC = ("AZ_PNT", "RA_PNT", "GLON_PNT")
 
 
 def bin_labels(values: ArrayLike, edges: ArrayLike) -> NDArray[np.int64]:
@@ -91,6 +92,8 @@ def group_by_cut(table: Table, column: str, cut: Any = "median") -> Grouping:
     """
     values, unit = _values(table, column)
     cuts = np.unique([_number(c, values, unit, column) for c in _as_list(cut)])
+    if len(cuts) == 0:
+        raise RequestError(f"no cut of {column} is given; expected one or more values")
     return _group(table, column, values, unit, np.concatenate([[-np.inf], cuts, [np.inf]]), "cut")
 
 
@@ -105,10 +108,14 @@ def group_by_edges(table: Table, column: str, edges: Any) -> Grouping:
         Rising values, two or more.
     """
     values, unit = _values(table, column)
-    numbers = np.array([_number(edge, values, unit, column) for edge in _as_list(edges)])
-    if len(numbers) < 2 or (np.diff(numbers) <= 0).any():
-        raise RequestError(f"edges of {column}: {numbers.tolist()}; expected two or more, rising")
-    return _group(table, column, values, unit, numbers, "edges")
+    given = np.array([_number(edge, values, unit, column) for edge in _as_list(edges)])
+    if len(given) < 2 or (np.diff(given) <= 0).any():
+        raise RequestError(f"edges of {column}: {given.tolist()}; expected two or more, rising")
+    turn = full_turn(column, table[column])
+    if turn is not None:
+        # Edges may begin anywhere on the circle, such as at -90 deg.
+        values = given[0] + np.mod(values - given[0], turn)
+    return _group(table, column, values, unit, given, "edges")
 
 
 def group_by_quantiles(table: Table, column: str, quantiles: int | Sequence[float]) -> Grouping:
@@ -122,7 +129,7 @@ def group_by_quantiles(table: Table, column: str, quantiles: int | Sequence[floa
         Number of groups, or where to cut, between 0 and 1.
     """
     values, unit = _values(table, column)
-    if isinstance(quantiles, int):
+    if isinstance(quantiles, int | np.integer):
         if quantiles < 1:
             raise RequestError(f"{quantiles} quantile groups of {column}; expected 1 or more")
         fractions = np.arange(1, quantiles) / quantiles
@@ -151,6 +158,10 @@ def _group(
     names = {label: every_name[number] for label, number in enumerate(found, start=1)}
     if not found:
         raise RequestError(f"no run has {column} within {edges.tolist()} {unit}".rstrip())
+    empty = [name for number, name in every_name.items() if number not in found]
+    if empty:
+        text = f"no run is in {', '.join(empty)}; {len(found)} of {len(every_name)} groups remain"
+        warnings.warn(text, ObsClusterWarning, stacklevel=3)
     parameters = {
         "method": method,
         "by": column,
@@ -166,6 +177,8 @@ def _names(column: str, edges: NDArray[np.float64], unit: u.UnitBase) -> dict[in
     word = _WORDS.get(column, column)
     if len(edges) == 3 and not np.isfinite(edges[[0, -1]]).any():
         return {1: f"low_{word}", 2: f"high_{word}"}
+    if len(edges) == 2 and not np.isfinite(edges).any():
+        return {1: f"all_{word}"}
     suffix = f"_{unit}".replace(" ", "") if unit != u.one else ""
     names = []
     for lo, hi in pairwise(edges):
@@ -179,17 +192,12 @@ def _names(column: str, edges: NDArray[np.float64], unit: u.UnitBase) -> dict[in
 
 
 def _values(table: Table, column: str) -> tuple[NDArray[np.float64], u.UnitBase]:
-    if column not in table.colnames:
-        raise RequestError(unknown_name("column", column, table.colnames))
-    content = table[column]
-    if content.dtype.kind not in "fiub":
-        raise RequestError(f"column {column} holds no numbers, so it cannot be cut")
-    unit = content.unit or u.one
-    plain = content.value if isinstance(content, u.Quantity) else content
-    values = np.ma.filled(np.ma.asarray(plain).astype(float), np.nan)
+    content = require_numbers(table, column)
+    values = numbers(content)
     if not np.isfinite(values).any():
         raise RequestError(f"no run has a value in column {column}")
-    return (np.mod(values, 360.0) if column in _CYCLIC else values), unit
+    turn = full_turn(column, content)
+    return (values if turn is None else np.mod(values, turn)), content.unit or u.one
 
 
 def _as_list(value: Any) -> list[Any]:

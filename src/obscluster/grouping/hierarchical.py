@@ -5,6 +5,7 @@ The tree and the cut are SciPy's, with all its linkage methods, metrics and crit
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,9 +14,9 @@ from astropy.table import Column, QTable, Table
 from numpy.typing import NDArray
 from scipy.cluster import hierarchy
 
-from obscluster.exceptions import RequestError
+from obscluster.exceptions import ObsClusterWarning, RequestError
 from obscluster.grouping.base import UNASSIGNED, Grouping
-from obscluster.scaling import feature_matrix
+from obscluster.scaling import feature_matrix, is_constant
 
 __all__ = ["group_hierarchical", "hierarchical_clustering"]
 
@@ -66,6 +67,8 @@ def group_hierarchical(
     grouping : `~obscluster.grouping.base.Grouping`
         Labels, tree and parameters.
     """
+    if "obs_id" not in features.colnames:
+        raise RequestError(f"no column obs_id among {', '.join(features.colnames)}")
     tree, labels = _tree_and_labels(features, linkage_kwargs, fcluster_kwargs)
     parameters = {
         "method": "hierarchical",
@@ -90,17 +93,13 @@ def _tree_and_labels(
     fcluster_kwargs: Mapping[str, Any] | None,
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Tree over the complete rows, in their order, and the label of every row."""
-    X, _ = feature_matrix(features)
+    X, names = feature_matrix(features)
     complete = np.flatnonzero(np.isfinite(X).all(axis=1))
     if len(complete) == 0:
         raise RequestError("no run has all the features, so there is nothing to cluster")
     options = _fcluster_options(fcluster_kwargs)
-    if "maxclust" in str(options["criterion"]) and options["t"] > len(complete):
-        raise RequestError(
-            f"{options['t']} groups asked of {len(complete)} runs; ask for at most {len(complete)}"
-        )
-    if options["criterion"] == "maxclust" and options["t"] < 1:
-        raise RequestError(f"{options['t']} groups asked; ask for at least 1")
+    if "maxclust" in str(options["criterion"]):
+        _check_n_groups(options["t"], len(complete))
     # In the order of the identifiers, so that the labels do not depend on that of the rows.
     if "obs_id" in features.colnames:
         complete = complete[np.argsort(np.asarray(features["obs_id"])[complete], kind="stable")]
@@ -111,9 +110,24 @@ def _tree_and_labels(
     try:
         tree = hierarchy.linkage(X[complete], **_linkage_options(linkage_kwargs))
         labels[complete] = hierarchy.fcluster(tree, **options)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, AttributeError) as error:
         raise RequestError(f"hierarchical clustering: {error}") from None
+    if all(is_constant(X[complete, i]) for i in range(X.shape[1])):
+        labels[complete] = 1
+        text = f"nothing distinguishes the {len(complete)} runs: {', '.join(names)} do not vary"
+        warnings.warn(f"{text}; all are in one group", ObsClusterWarning, stacklevel=3)
+    elif options["criterion"] == "maxclust" and labels.max() < options["t"]:
+        text = f"{options['t']} groups asked, but the tree falls into {labels.max()} at any height"
+        warnings.warn(text, ObsClusterWarning, stacklevel=3)
     return _reorder_leaves(tree, complete), labels
+
+
+def _check_n_groups(n_groups: Any, n_runs: int) -> None:
+    number = isinstance(n_groups, int | float | np.number)
+    if not number or not float(n_groups).is_integer() or n_groups < 1:
+        raise RequestError(f"t = {n_groups!r} groups asked; ask for at least 1, a whole number")
+    if n_groups > n_runs:
+        raise RequestError(f"{n_groups} groups asked of {n_runs} runs; ask for at most {n_runs}")
 
 
 def _reorder_leaves(tree: NDArray[np.float64], order: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -10,13 +10,13 @@ from astropy.table import Table
 from matplotlib.axis import Axis, XAxis
 from numpy.typing import NDArray
 
+from obscluster.columns import is_numeric, numbers
 from obscluster.exceptions import RequestError, unknown_name
 
 __all__ = [
     "Values",
     "axis_text",
     "cut_values",
-    "is_numeric",
     "read_column",
     "run_rank",
     "unit_text",
@@ -42,17 +42,7 @@ def read_column(table: Table, name: str) -> Values:
             f"column {name!r} cannot be plotted: one number per run is needed; "
             f"numeric columns: {', '.join(c for c in table.colnames if is_numeric(table[c]))}"
         )
-    values = column.value.astype(float)  # `value` is the one spelling of Column and Quantity
-    if hasattr(values, "filled"):
-        values = values.filled(np.nan)
-    return Values(np.asarray(values), name, column.unit, column.info.description)
-
-
-def is_numeric(column: Any) -> bool:
-    """Whether a column holds one number per run."""
-    # Time and SkyCoord columns have no dtype.
-    kind = getattr(getattr(column, "dtype", None), "kind", None)
-    return kind in ("i", "u", "f") and column.ndim == 1
+    return Values(numbers(column), name, column.unit, column.info.description)
 
 
 def run_rank(table: Table) -> Values:

@@ -29,13 +29,13 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
+from obscluster.columns import is_numeric
 from obscluster.exceptions import RequestError
 from obscluster.grouping.base import UNASSIGNED
 from obscluster.report.columns import (
     Values,
     axis_text,
     cut_values,
-    is_numeric,
     read_column,
     run_rank,
     unit_text,
@@ -49,10 +49,9 @@ from obscluster.report.style import (
     group_style,
     group_text,
 )
+from obscluster.scaling import NOT_FEATURES
 
 __all__ = ["plot_conditions", "plot_features", "save_figure"]
-
-NOT_FEATURES = {"obs_id", "label", "labels"}
 
 
 def plot_conditions(

@@ -1,0 +1,148 @@
+"""Checks of the numbers in a response: not finite, negative, empty, not normalised.
+
+https://gamma-astro-data-formats.readthedocs.io/en/v0.3/irfs/index.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from obscluster.check.findings import Finding, error, info, warning
+from obscluster.gadf.hdu import HDU
+from obscluster.gadf.irf import IRF
+
+__all__ = ["check_normalisation", "check_profile", "check_values"]
+
+Array = NDArray[np.float64]
+
+# Deviation from 1 of the integral of an energy dispersion. Distributions that the migration axis
+# cuts off are a few per cent short; what is off by more was never normalised.
+EDISP_INFO, EDISP_WARNING = 0.01, 0.1
+# A tabulated PSF may end with its axis before it holds everything, but cannot hold more than 1.
+PSF_LOW, PSF_HIGH = 0.9, 1.01
+# No value of a response is as large: it is damage.
+HUGE = 1e30
+# Degrees: wider than any Cherenkov telescope sees.
+PSF_WIDEST = 5.0
+
+
+def check_values(hdu: HDU, irf: IRF) -> Iterator[Finding]:
+    """Not finite, negative, all zero.
+
+    Parameters
+    ----------
+    hdu : `~obscluster.gadf.hdu.HDU`
+        The table: readers may have put zero for what is no number.
+    irf : `~obscluster.gadf.irf.IRF`
+        The same as a response.
+    """
+    for name in irf.arrays:
+        column = name if name in hdu else "BGD"
+        values = np.asarray(hdu.view(column)[0], dtype=float)
+        n_nan, n_huge = int(np.isnan(values).sum()), int((np.abs(values) > HUGE).sum())
+        if n_nan + n_huge == values.size:
+            yield error(f"{column} is NaN or infinite everywhere")
+            continue
+        if n_nan + n_huge:
+            yield warning(
+                f"{column} is NaN in {n_nan} and infinite or absurd in {n_huge} of {values.size} "
+                "bins; taken as zero"
+            )
+        negative = values[values < 0]
+        if negative.size:
+            yield warning(
+                f"{column} is negative in {negative.size} of {values.size} bins, "
+                f"{negative.min():.4g} at worst"
+            )
+        # The parameters of a profile may be zero: an amplitude that is not used.
+        if not irf.is_parametric and not (values > 0).any():
+            yield error(f"{column} is nowhere positive")
+
+
+def check_normalisation(irf: IRF) -> Iterator[Finding]:
+    """Whether a dispersion or a tabulated PSF integrates to one, where it is not empty.
+
+    Parameters
+    ----------
+    irf : `~obscluster.gadf.irf.IRF`
+        A response of class ``edisp_2d`` or ``psf_table``.
+    """
+    values = np.nan_to_num(np.asarray(irf.data, dtype=float), posinf=0.0, neginf=0.0)
+    name = "migra" if irf.hdu_class == "edisp_2d" else "rad"
+    edges = irf.axes[name].edges
+    # A ring of the sky; nodes at zero have their lower edge below it.
+    sizes = np.diff(edges) if name == "migra" else np.pi * np.diff(_square_radians(edges))
+    axis = list(irf.axes).index(name)
+    integral = np.moveaxis(values, axis, -1) @ sizes
+    used = np.any(values != 0, axis=axis)
+    if not used.any():
+        return
+    off = np.where(used, np.abs(integral - 1), 0.0)
+    worst = np.unravel_index(int(np.argmax(off)), off.shape)
+    others = [axis for axis in irf.axes.values() if axis.name != name]
+    place = ", ".join(
+        f"{axis.name} {axis.center[i]:.4g} {axis.unit}"
+        for axis, i in zip(others, worst, strict=True)
+    )
+    bins = f"of {used.sum()} bins, worst {integral[worst]:.4g} at {place}"
+    if name == "rad":
+        high, low = used & (integral > PSF_HIGH), used & (integral < PSF_LOW)
+        if high.any():
+            yield warning(f"RPSF integrates to more than {PSF_HIGH} in {high.sum()} {bins}")
+        if low.any():
+            yield info(f"RPSF integrates to less than {PSF_LOW} in {low.sum()} {bins}")
+        return
+    text = f"MATRIX integrates over MIGRA to something else than 1 in {{}} {bins}"
+    if np.allclose(values.sum(axis=axis)[used], 1, atol=EDISP_INFO):
+        text += "; the bins add up to 1, so it holds probabilities, expected are densities"
+    if off.max() > EDISP_WARNING:
+        yield warning(text.format((off > EDISP_WARNING).sum()))
+    elif off.max() > EDISP_INFO:
+        yield info(text.format((off > EDISP_INFO).sum()))
+
+
+def _square_radians(edges: Array) -> Array:
+    return np.asarray(np.radians(np.clip(edges, 0.0, None)) ** 2)
+
+
+def check_profile(irf: IRF) -> Iterator[Finding]:
+    """Whether the parameters of a PSF are possible, where it is not empty.
+
+    Parameters
+    ----------
+    irf : `~obscluster.gadf.irf.IRF`
+        A response of class ``psf_3gauss`` or ``psf_king``.
+    """
+    values = {name: np.asarray(array, dtype=float) for name, array in irf.arrays.items()}
+    if irf.hdu_class == "psf_king":
+        used = (values["SIGMA"] != 0) & (values["GAMMA"] != 0)
+        widths = {"SIGMA": used}
+        low = used & (values["GAMMA"] <= 1)
+        if low.any():
+            yield warning(
+                f"GAMMA is not above 1 in {low.sum()} of {used.sum()} bins, where a King profile "
+                f"has no finite integral: {values['GAMMA'][low].min():.4g}"
+            )
+    else:
+        used = values["SCALE"] != 0
+        widths = {
+            "SIGMA_1": used,
+            "SIGMA_2": used & (values["AMPL_2"] != 0),
+            "SIGMA_3": used & (values["AMPL_3"] != 0),
+        }
+    if not used.any():
+        yield error("the PSF is empty: no bin has a scale and a width")
+    for name, where in widths.items():
+        sigma = values[name]
+        # Negative ones are reported as such.
+        zero, wide = where & (sigma == 0), where & (sigma > PSF_WIDEST)
+        if zero.any():
+            yield warning(f"{name} is zero in {zero.sum()} of {where.sum()} bins with an amplitude")
+        if wide.any():
+            yield warning(
+                f"{name} exceeds {PSF_WIDEST:g} deg in {wide.sum()} of {where.sum()} bins: "
+                f"up to {sigma[wide].max():.4g} deg"
+            )

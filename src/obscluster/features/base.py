@@ -1,0 +1,189 @@
+"""What a feature is, and what it can ask of a run.
+
+A feature is a plain function of a run (and of an energy, if it depends on one) with a name, a unit
+and a description::
+
+    from obscluster.features import feature
+
+    @feature("psf-tail", unit="", description="95 % over 68 % containment radius", needs=["psf"],
+             per_energy=True)
+    def psf_tail(run, energy):
+        psf = run.irf("psf")
+        offset = run.offset_for(psf)
+        r68, r95 = (containment_radius(psf, energy, offset, f) for f in (0.68, 0.95))
+        return r95 / r68
+
+Pass ``psf_tail`` among the names to `~obscluster.features.table.get_features`, or its file to
+``obscluster group --feature-file``. Energies are in TeV and angles in degrees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from astropy import units as u
+
+from obscluster.exceptions import RequestError
+from obscluster.gadf.irf import IRF
+from obscluster.observation import Observation
+
+__all__ = ["Feature", "NotComputableError", "Run", "feature"]
+
+
+class NotComputableError(Exception):
+    """A feature has no value for this run; the text says why."""
+
+
+@dataclass(frozen=True)
+class Feature:
+    """A number that characterises a run.
+
+    Parameters
+    ----------
+    name : str
+        Name of the column.
+    unit : `~astropy.units.UnitBase`
+        Unit of the value.
+    description : str
+        One line.
+    function : callable
+        ``function(run)``, or ``function(run, energy)`` with the energy in TeV; returns a number in
+        the unit, or raises `NotComputableError`.
+    needs : tuple of str
+        Responses that it reads: aeff, edisp, psf, bkg, rad_max.
+    per_energy : bool
+        Whether it depends on an energy.
+    period : float, optional
+        Of a cyclic quantity: after which it repeats, in the unit.
+    """
+
+    name: str
+    unit: u.UnitBase
+    description: str
+    function: Callable[..., float]
+    needs: tuple[str, ...] = ()
+    per_energy: bool = False
+    period: float | None = None
+
+
+def feature(
+    name: str,
+    unit: str | u.UnitBase = "",
+    description: str = "",
+    needs: Sequence[str] = (),
+    per_energy: bool = False,
+    period: float | None = None,
+) -> Callable[[Callable[..., float]], Feature]:
+    """Make a `Feature` of a function.
+
+    Parameters
+    ----------
+    name, unit, description, needs, per_energy, period
+        See `Feature`.
+
+    Returns
+    -------
+    decorator : callable
+        Turns the function into a `Feature`.
+
+    Raises
+    ------
+    RequestError
+        If the name has an ``@`` or a blank, which the command line could not tell apart.
+    """
+    if not name or "@" in name or any(c.isspace() for c in name):
+        raise RequestError(f"feature name {name!r}: expected one word without '@'")
+
+    def decorate(function: Callable[..., float]) -> Feature:
+        text = description or (function.__doc__ or name).strip().splitlines()[0].rstrip(".")
+        return Feature(name, u.Unit(unit), text, function, tuple(needs), per_energy, period)
+
+    return decorate
+
+
+@dataclass
+class Run:
+    """One observation as a feature sees it.
+
+    Parameters
+    ----------
+    observation : `~obscluster.observation.Observation`
+        The observation.
+    irfs : mapping
+        Responses that were read, by type.
+    offset : float
+        Angle between pointing and target, or the fixed one, in degrees.
+    has_target : bool
+        Whether the offset is that of a target rather than one asked for.
+    containment_fraction : float
+        Fraction for ``psf-radius``.
+    remarks : list of str
+        What the user should know of the values, see `remark`.
+    """
+
+    observation: Observation
+    irfs: Mapping[str, IRF]
+    offset: float
+    has_target: bool = False
+    containment_fraction: float = 0.68
+    remarks: list[str] = field(default_factory=list)
+
+    def irf(self, hdu_type: str) -> IRF:
+        """Response of a type.
+
+        Raises
+        ------
+        NotComputableError
+            If the run has none.
+        """
+        irf = self.irfs.get(hdu_type)
+        if irf is None:
+            raise NotComputableError(f"the index lists no {hdu_type} for this run")
+        return irf
+
+    def offset_for(self, irf: IRF) -> float:
+        """Offset at which to evaluate a response, in degrees.
+
+        A target further out than the last tabulated offset is taken to be there, which is
+        remarked.
+        """
+        axis = irf.axes.get("offset")
+        if axis is None or not self.has_target or axis.nbin == 1 or self.offset <= axis.center[-1]:
+            return self.offset
+        last = float(axis.center[-1])
+        self.remark(f"target is {self.offset:.2f} deg off, {irf.hdu_class} taken at {last:.2f} deg")
+        return last
+
+    def value(self, *keys: str) -> float:
+        """Number from the obs-index, or else from the EVENTS header.
+
+        Parameters
+        ----------
+        *keys : str
+            Names to try, in this order.
+
+        Raises
+        ------
+        NotComputableError
+            If there is none of them, or it is no number.
+        """
+        for source in ("index_row", "header"):
+            values: Mapping[str, Any] = getattr(self.observation, source)
+            for key in keys:
+                if values.get(key) is None:
+                    continue
+                try:
+                    number = float(values[key])
+                except (TypeError, ValueError):
+                    raise NotComputableError(f"{key} = {values[key]!r} is no number") from None
+                if np.isfinite(number):
+                    return number
+        raise NotComputableError(f"neither obs-index nor header has {' or '.join(keys)}")
+
+    def remark(self, text: str) -> None:
+        """Say something about the values; it goes into the column ``notes``."""
+        if text not in self.remarks:
+            self.remarks.append(text)

@@ -1,0 +1,206 @@
+"""All features by name: those that come with the package, columns of the obs-index, and one's own.
+
+A name may carry an energy: ``psf-r68@1TeV``.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from astropy import units as u
+from astropy.table import Table
+
+from obscluster.exceptions import RequestError, unknown_name
+from obscluster.features import area, conditions, edisp, psf
+from obscluster.features.base import Feature, NotComputableError, Run
+
+__all__ = ["FEATURES", "Request", "load_features", "parse_energies", "parse_requests"]
+
+FEATURES = {
+    feature.name: feature
+    for module in (edisp, psf, area, conditions)
+    for feature in module.FEATURES
+}
+"""Name of a feature to its definition."""
+
+_CYCLIC_COLUMNS = ("AZ_PNT", "RA_PNT", "GLON_PNT", "RA_OBJ")
+
+
+@dataclass(frozen=True)
+class Request:
+    """One column of a feature table.
+
+    Parameters
+    ----------
+    column : str
+        Its name.
+    feature : `~obscluster.features.base.Feature`
+        What to compute.
+    energy : float or None
+        In TeV, if it depends on one.
+    energy_text : str
+        The energy as the user gave it.
+    """
+
+    column: str
+    feature: Feature
+    energy: float | None = None
+    energy_text: str = ""
+
+
+def parse_energies(energy: Any) -> u.Quantity:
+    """Energies from a quantity, a text such as "1 TeV", or a list of either.
+
+    Returns
+    -------
+    energies : `~astropy.units.Quantity`
+        Shape (n_energies,), in the unit given first.
+
+    Raises
+    ------
+    RequestError
+        If there is no energy unit, no value, or one that is not positive.
+    """
+    try:
+        parts = [u.Quantity(e) for e in energy] if isinstance(energy, list | tuple) else energy
+        energies: u.Quantity = np.atleast_1d(u.Quantity(parts))
+    except (TypeError, ValueError, u.UnitsError):
+        raise RequestError(f"energy {energy!r}: not an energy; write it like '1 TeV'") from None
+    if energies.ndim != 1 or energies.size == 0 or not (energies.value > 0).all():
+        raise RequestError(f"energy {energy}: expected positive values")
+    if not energies.unit.is_equivalent(u.TeV):
+        unit = f"is in {energies.unit}" if energies.unit != u.one else "has no unit"
+        raise RequestError(f"energy {energy} {unit}; write it like '{energies[0].value:g} TeV'")
+    return energies
+
+
+def parse_requests(
+    names: str | Feature | Iterable[str | Feature],
+    energies: u.Quantity | None,
+    table: Table | None = None,
+    own: Mapping[str, Feature] | None = None,
+) -> tuple[Request, ...]:
+    """Columns of a feature table from names.
+
+    Parameters
+    ----------
+    names : str, Feature, or an iterable of them
+        Features; a name may carry an energy, ``psf-r68@1TeV``.
+    energies : `~astropy.units.Quantity` or None
+        Energies of those that depend on one and do not carry it. With several, each makes a column
+        of its own.
+    table : `~astropy.table.Table`, optional
+        Observation table, whose numeric columns are features too.
+    own : mapping, optional
+        More features by name.
+
+    Raises
+    ------
+    RequestError
+        If a name is not known or given twice, or an energy is missing, superfluous or not usable.
+    """
+    known = FEATURES | dict(own or {})
+    several = energies is not None and len(energies) > 1
+    requests: list[Request] = []
+    for name in [names] if isinstance(names, str | Feature) else names:
+        if not isinstance(name, str | Feature):
+            raise RequestError(f"feature {name!r}: expected a name or a Feature")
+        word, at, text = (name, "", "") if isinstance(name, Feature) else name.partition("@")
+        feature = word if isinstance(word, Feature) else _find(word, known, table)
+        if at and not feature.per_energy:
+            raise RequestError(f"{name}: {feature.name} does not depend on an energy; leave it out")
+        if not feature.per_energy:
+            requests.append(Request(feature.name, feature))
+            continue
+        if not at and energies is None:
+            example = f"{feature.name}@1TeV"
+            raise RequestError(f"{feature.name} needs an energy: give one, or write {example}")
+        wanted: u.Quantity = parse_energies(text) if at else energies
+        for energy in wanted:
+            label = f"{energy.value:.10g} {energy.unit}"
+            column = f"{feature.name}@{label.replace(' ', '')}" if at or several else feature.name
+            requests.append(Request(column, feature, float(energy.to_value(u.TeV)), label))
+    columns = [request.column for request in requests]
+    if len(set(columns)) != len(columns) or not columns:
+        raise RequestError(f"features {', '.join(columns) or '(none)'}: name each one once")
+    return tuple(requests)
+
+
+def _find(name: str, known: Mapping[str, Feature], table: Table | None) -> Feature:
+    if name in known:
+        return known[name]
+    numeric = [] if table is None else [c for c in table.colnames if _is_numeric(table, c)]
+    if name in numeric and table is not None:
+        return _column_feature(name, table)
+    if table is not None and name in table.colnames and name != "OBS_ID":
+        raise RequestError(f"column {name} holds no numbers, so it cannot be a feature")
+    raise RequestError(unknown_name("feature", name, [*known, *numeric]))
+
+
+def _is_numeric(table: Table, name: str) -> bool:
+    return name != "OBS_ID" and table[name].ndim == 1 and table[name].dtype.kind in "fiub"
+
+
+def _column_feature(name: str, table: Table) -> Feature:
+    """A column of the obs-index as a feature."""
+    column = table[name]
+    unit = column.unit or u.one
+    cyclic = name in _CYCLIC_COLUMNS and unit.is_equivalent(u.deg)
+
+    def from_index(run: Run) -> float:
+        value = run.observation.index_row.get(name)
+        if value is None or not np.isfinite(value):
+            raise NotComputableError(f"the obs-index has no {name}")
+        return float(value)
+
+    description = column.description or f"{name} of the obs-index"
+    period = float((360 * u.deg).to_value(unit)) if cyclic else None
+    return Feature(name, unit, description, from_index, period=period)
+
+
+def load_features(paths: Sequence[Path]) -> dict[str, Feature]:
+    """Features that Python files define, by name.
+
+    Parameters
+    ----------
+    paths : sequence of path
+        Files; every `~obscluster.features.base.Feature` at their top level counts.
+
+    Raises
+    ------
+    RequestError
+        If a file is missing, cannot be run, or defines none, or a name is taken.
+    """
+    found: dict[str, Feature] = {}
+    for path in paths:
+        if not path.is_file():
+            raise RequestError(f"feature file {path}: no such file")
+        for feature in _features_in(path):
+            if feature.name in FEATURES or feature.name in found:
+                raise RequestError(f"feature file {path}: the name {feature.name!r} is taken")
+            found[feature.name] = feature
+    return found
+
+
+def _features_in(path: Path) -> list[Feature]:
+    spec = importlib.util.spec_from_file_location(f"obscluster_features_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise RequestError(f"feature file {path}: is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # noqa: BLE001 it is the user's code, and anything can go wrong
+        text = f"{type(error).__name__}: {error}"
+        raise RequestError(f"feature file {path}: cannot be run ({text})") from None
+    features = [value for value in vars(module).values() if isinstance(value, Feature)]
+    own = [feature for feature in features if FEATURES.get(feature.name) is not feature]
+    if not own:
+        raise RequestError(f"feature file {path}: defines no feature; see obscluster.features.base")
+    return own

@@ -1,0 +1,153 @@
+"""Energy dispersion: bias and resolution.
+
+``edisp-bias`` and ``edisp-res`` are Gammapy's (`EDispKernel.get_bias`, `get_resolution`): moments
+of a kernel that is binned on the true-energy axis. They suffer from that binning and from tails;
+``edisp-bias50`` and ``edisp-res68`` do not.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from obscluster.features.base import NotComputableError, Run, feature
+from obscluster.features.quantiles import quantile
+from obscluster.features.slices import at_energy, at_offset, check_energy
+from obscluster.gadf.irf import IRF
+
+__all__ = ["FEATURES", "kernel_moments", "migration_quantiles"]
+
+Array = NDArray[np.float64]
+
+# Entries of a dispersion kernel below this are numerical noise.
+_KERNEL_NOISE = 1e-8
+
+
+def kernel_moments(edisp: IRF, energy: float, offset: float) -> tuple[float, float, float]:
+    """Moments of the dispersion kernel.
+
+    The kernel is binned on the true-energy axis: the migration distribution of the bin that holds
+    the energy, integrated between the edges of each reconstructed bin.
+
+    Parameters
+    ----------
+    edisp : `~obscluster.gadf.irf.IRF`
+        An ``edisp_2d``.
+    energy : float
+        True energy in TeV.
+    offset : float
+        Offset from the pointing in degrees.
+
+    Returns
+    -------
+    center, mean, variance : float
+        Centre of the energy bin, and mean (TeV) and variance (TeV2) of the reconstructed energy.
+
+    Raises
+    ------
+    NotComputableError
+        Outside the response, or where it is empty.
+    """
+    check_energy(edisp, energy)
+    axis, migra = edisp.axes["energy_true"], edisp.axes["migra"]
+    index = int(np.searchsorted(axis.edges, energy, side="right")) - 1
+    index = min(max(index, 0), axis.nbin - 1)
+    cumulative = _cumulative(at_offset(edisp, "MATRIX", offset, index), migra.edges)
+    if cumulative is None:
+        raise _empty(energy, offset)
+    center = float(axis.center[index])
+    kernel = np.diff(np.interp(axis.edges / center, migra.edges, cumulative))
+    kernel[kernel < _KERNEL_NOISE] = 0.0
+    total = kernel.sum()
+    if not total > 0:
+        raise NotComputableError(
+            f"the energy dispersion at {energy:g} TeV lies outside the true energies"
+        )
+    mean = (kernel * axis.center).sum() / total
+    variance = (kernel * (axis.center - mean) ** 2).sum() / total
+    return center, float(mean), float(variance)
+
+
+def migration_quantiles(
+    edisp: IRF, energy: float, offset: float, fractions: tuple[float, ...]
+) -> Array:
+    """Quantiles of E_reco / E at an energy in TeV and an offset in degrees.
+
+    Raises
+    ------
+    NotComputableError
+        Outside the response, or where it is empty.
+    """
+    edges = edisp.axes["migra"].edges
+    cumulative = _cumulative(at_energy(edisp, "MATRIX", energy, offset), edges)
+    if cumulative is None:
+        raise _empty(energy, offset)
+    return np.array([quantile(edges, cumulative, fraction) for fraction in fractions])
+
+
+def _cumulative(density: Array, edges: Array) -> Array | None:
+    """Distribution function at the edges, from 0 to 1; None if there is nothing to normalise."""
+    density = np.clip(np.where(np.isfinite(density), density, 0.0), 0.0, None)
+    cumulative = np.concatenate([[0.0], np.cumsum(density * np.diff(edges))])
+    return cumulative / cumulative[-1] if cumulative[-1] > 0 else None
+
+
+def _empty(energy: float, offset: float) -> NotComputableError:
+    return NotComputableError(
+        f"no energy dispersion at {energy:g} TeV and {offset:.2f} deg, the matrix is empty"
+    )
+
+
+@feature(
+    "edisp-bias",
+    description="Energy bias: mean of (E_reco - E) / E",
+    needs=["edisp"],
+    per_energy=True,
+)
+def edisp_bias(run: Run, energy: float) -> float:
+    """Mean of (E_reco - E) / E of the dispersion kernel, E being the centre of its bin."""
+    edisp = run.irf("edisp")
+    center, mean, _ = kernel_moments(edisp, energy, run.offset_for(edisp))
+    return (mean - center) / center
+
+
+@feature(
+    "edisp-res",
+    description="Energy resolution: standard deviation of E_reco / E",
+    needs=["edisp"],
+    per_energy=True,
+)
+def edisp_res(run: Run, energy: float) -> float:
+    """Standard deviation of E_reco / E of the dispersion kernel, E being the centre of its bin."""
+    edisp = run.irf("edisp")
+    center, _, variance = kernel_moments(edisp, energy, run.offset_for(edisp))
+    return float(np.sqrt(variance)) / center
+
+
+@feature(
+    "edisp-bias50",
+    description="Energy bias: median of E_reco / E, less 1",
+    needs=["edisp"],
+    per_energy=True,
+)
+def edisp_bias50(run: Run, energy: float) -> float:
+    """Median migration less 1, at the energy itself."""
+    edisp = run.irf("edisp")
+    (median,) = migration_quantiles(edisp, energy, run.offset_for(edisp), (0.5,))
+    return float(median) - 1.0
+
+
+@feature(
+    "edisp-res68",
+    description="Energy resolution: half the central 68 % width of E_reco / E",
+    needs=["edisp"],
+    per_energy=True,
+)
+def edisp_res68(run: Run, energy: float) -> float:
+    """Half the distance of the 16 % and 84 % quantiles of the migration, at the energy itself."""
+    edisp = run.irf("edisp")
+    lo, hi = migration_quantiles(edisp, energy, run.offset_for(edisp), (0.16, 0.84))
+    return 0.5 * float(hi - lo)
+
+
+FEATURES = (edisp_bias, edisp_res, edisp_bias50, edisp_res68)

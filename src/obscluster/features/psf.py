@@ -1,0 +1,210 @@
+"""Point-spread function: containment radii.
+
+``psf-radius`` is Gammapy's (`PSF.containment_radius`), a point of a fine grid; ``psf-r68`` and
+``psf-r95`` are solved continuously.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from astropy import units as u
+from numpy.typing import NDArray
+from scipy.optimize import brentq
+
+from obscluster.features.base import NotComputableError, Run, feature
+from obscluster.features.quantiles import quantile
+from obscluster.features.slices import at_energy
+from obscluster.gadf.axis import Axis
+from obscluster.gadf.irf import IRF
+from obscluster.gadf.psf import PROFILES
+
+__all__ = ["FEATURES", "containment_radius", "nearest_containment_radius"]
+
+Array = NDArray[np.float64]
+
+# Refinement of the rad axis, and the axis of PSFs that are given by parameters, as in Gammapy.
+_RAD_FACTOR = 20
+_PARAMETRIC_RAD = Axis.from_edges("rad", np.linspace(0.0, 0.66, 67))
+# Containments that differ by less are the same but for rounding.
+_PLATEAU = 1e-9
+# A parametric PSF that holds less than the fraction within this many degrees never will.
+_FARTHEST = 90.0
+
+
+def containment_radius(psf: IRF, energy: float, offset: float, fraction: float) -> float:
+    """Radius that contains a fraction of the PSF.
+
+    Parameters
+    ----------
+    psf : `~obscluster.gadf.irf.IRF`
+        A ``psf_table``, ``psf_3gauss`` or ``psf_king``.
+    energy : float
+        True energy in TeV.
+    offset : float
+        Offset from the pointing in degrees.
+    fraction : float
+        Fraction of all gamma rays, between 0 and 1.
+
+    Returns
+    -------
+    radius : float
+        In degrees.
+
+    Raises
+    ------
+    NotComputableError
+        Outside the response, where it is empty, or where it never reaches the fraction.
+    """
+    if psf.is_parametric:
+        parameters = _parameters(psf, energy, offset)
+        containment = PROFILES[psf.hdu_class].containment
+
+        def excess(rad: float) -> float:
+            return float(containment(np.asarray(rad), parameters)) - fraction
+
+        if not excess(_FARTHEST) >= 0:
+            raise _too_little(excess(_FARTHEST) + fraction, fraction, energy, offset)
+        return float(brentq(excess, 0.0, _FARTHEST, xtol=1e-9))
+    axis = psf.axes["rad"]
+    # Empty bins are sometimes filled with what is not a number.
+    rings = np.nan_to_num(_rings(psf, energy, offset))
+    total = np.concatenate([[0.0], np.cumsum(rings)])
+    # In a bin of constant density containment grows with the square of the radius.
+    inner = max(axis.edges[0], 0.0)
+    squares = np.concatenate([[inner], axis.edges[1:]]) ** 2
+    square = quantile(squares, np.maximum.accumulate(total), fraction)
+    if not np.isfinite(square):
+        raise _too_little(total[-1], fraction, energy, offset)
+    return float(np.sqrt(square))
+
+
+def nearest_containment_radius(
+    psf: IRF, energy: float, offset: float, fraction: float
+) -> tuple[float, float]:
+    """Containment radius on the refined rad axis, nearest point, as Gammapy defines it.
+
+    Where the tabulated PSF never reaches the fraction, the nearest point is where it stops rising.
+    (Gammapy's is then any point from there on: rounding errors decide.)
+
+    Parameters
+    ----------
+    psf, energy, offset, fraction
+        See `containment_radius`.
+
+    Returns
+    -------
+    radius, largest : float
+        Radius in degrees, and the largest containment that the PSF reaches.
+
+    Raises
+    ------
+    NotComputableError
+        Outside the response, or where it is empty.
+    """
+    if psf.is_parametric:
+        rad = _refined_center(_PARAMETRIC_RAD)
+        parameters = _parameters(psf, energy, offset)
+        containment = PROFILES[psf.hdu_class].containment(rad, parameters)
+    else:
+        axis = psf.axes["rad"]
+        rad = _refined_center(axis)
+        containment = _interpolate_sums(axis, np.cumsum(_rings(psf, energy, offset)), rad)
+    containment = np.nan_to_num(containment)
+    largest = float(containment.max())
+    if not largest > 0:
+        raise NotComputableError(f"the PSF is empty at {energy:g} TeV and {offset:.2f} deg")
+    if largest < fraction:
+        return float(rad[np.argmax(containment >= largest - _PLATEAU)]), largest
+    return float(rad[np.argmin(np.abs(containment - fraction))]), largest
+
+
+def _rings(psf: IRF, energy: float, offset: float) -> Array:
+    """Content of each bin of rad."""
+    axis = psf.axes["rad"]
+    density = at_energy(psf, "RPSF", energy, offset) * psf.unit.to(u.deg**-2)
+    return np.asarray(density * 2 * np.pi * axis.center * np.diff(axis.edges))
+
+
+def _parameters(psf: IRF, energy: float, offset: float) -> dict[str, Array]:
+    return {name: np.clip(at_energy(psf, name, energy, offset), 0.0, None) for name in psf.arrays}
+
+
+def _refined_center(axis: Axis) -> Array:
+    """Centres of the bins after each one is divided into equal parts."""
+    fine = np.arange(axis.nbin * _RAD_FACTOR + 1) / _RAD_FACTOR
+    edges = np.interp(fine, np.arange(axis.nbin + 1), axis.edges)
+    return np.asarray(0.5 * (edges[:-1] + edges[1:]))
+
+
+def _interpolate_sums(axis: Axis, sums: Array, rad: Array) -> Array:
+    """Containment between the upper edges of the bins, to which the sums belong.
+
+    Below the first one it is extrapolated over half a bin, and zero further in, as in Gammapy.
+    """
+    nodes = axis.edges[1:]
+    if len(nodes) == 1:
+        return np.where(rad >= nodes[0], sums[0], 0.0)
+    i = np.clip(np.searchsorted(nodes, rad, side="right") - 1, 0, len(nodes) - 2)
+    slope = (sums[i + 1] - sums[i]) / (nodes[i + 1] - nodes[i])
+    containment = np.clip(sums[i] + slope * (rad - nodes[i]), 0.0, None)
+    containment[rad < nodes[0] - 0.5 * (nodes[1] - nodes[0])] = 0.0
+    return np.asarray(containment)
+
+
+def _too_little(
+    largest: float, fraction: float, energy: float, offset: float
+) -> NotComputableError:
+    if not largest > 0:
+        return NotComputableError(f"the PSF is empty at {energy:g} TeV and {offset:.2f} deg")
+    return NotComputableError(
+        f"the PSF holds only {largest:.1%} at {energy:g} TeV and {offset:.2f} deg, "
+        f"never {fraction:.0%}"
+    )
+
+
+@feature(
+    "psf-radius",
+    unit="deg",
+    description="Containment radius of the PSF",
+    needs=["psf"],
+    per_energy=True,
+)
+def psf_radius(run: Run, energy: float) -> float:
+    """Containment radius at the fraction asked, nearest point of the refined rad axis."""
+    psf = run.irf("psf")
+    offset, fraction = run.offset_for(psf), run.containment_fraction
+    radius, largest = nearest_containment_radius(psf, energy, offset, fraction)
+    if largest < fraction:
+        run.remark(
+            f"psf-radius: the PSF holds only {largest:.1%} at {energy:g} TeV and {offset:.2f} deg"
+        )
+    return radius
+
+
+@feature(
+    "psf-r68",
+    unit="deg",
+    description="68 % containment radius of the PSF",
+    needs=["psf"],
+    per_energy=True,
+)
+def psf_r68(run: Run, energy: float) -> float:
+    """Radius that contains 68 %, solved continuously."""
+    psf = run.irf("psf")
+    return containment_radius(psf, energy, run.offset_for(psf), 0.68)
+
+
+@feature(
+    "psf-r95",
+    unit="deg",
+    description="95 % containment radius of the PSF",
+    needs=["psf"],
+    per_energy=True,
+)
+def psf_r95(run: Run, energy: float) -> float:
+    """Radius that contains 95 %, solved continuously."""
+    psf = run.irf("psf")
+    return containment_radius(psf, energy, run.offset_for(psf), 0.95)
+
+
+FEATURES = (psf_radius, psf_r68, psf_r95)

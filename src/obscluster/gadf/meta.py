@@ -1,0 +1,85 @@
+"""What is known of an observation beside its data, from its header and its row of the obs-index."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from astropy.coordinates import EarthLocation
+
+from obscluster.exceptions import DataError
+from obscluster.gadf.location import location_from_keywords, location_of_telescope
+
+__all__ = ["ObservationMeta", "make_meta"]
+
+
+@dataclass(frozen=True)
+class ObservationMeta:
+    """What is known of an observation beside its data.
+
+    Parameters
+    ----------
+    obs_id : int
+        Identifier.
+    location : `~astropy.coordinates.EarthLocation` or None
+        Place of the telescopes.
+    deadtime_fraction : float
+        Part of the time in which nothing could be recorded.
+    optional : dict
+        Every keyword of the EVENTS header and every column of the obs-index by its name, such as
+        ``MUONEFF``; where both have it, the header counts, which is more precise.
+    """
+
+    obs_id: int
+    location: EarthLocation | None
+    deadtime_fraction: float
+    optional: Mapping[str, Any] = field(default_factory=dict)
+
+
+def make_meta(
+    obs_id: int,
+    index_row: Mapping[str, Any],
+    header: Mapping[str, Any],
+    more_keywords: Callable[[], Mapping[str, Any]] | None = None,
+) -> ObservationMeta:
+    """Merge what index and header say.
+
+    Parameters
+    ----------
+    obs_id : int
+        Identifier.
+    index_row, header : mapping
+        Columns of the obs-index, and the EVENTS header.
+    more_keywords : callable, optional
+        Reads the header of the pointing table, for a location that is nowhere else: LST and MAGIC
+        have it there.
+
+    Raises
+    ------
+    ValueError
+        If a number of the location or the dead time is none.
+    """
+    optional = {**index_row, **{k: v for k, v in header.items() if v is not None}}
+    dead = optional.get("DEADC")
+    fraction = 0.0 if dead is None else 1.0 - _number("DEADC", dead)
+    location = location_from_keywords(optional)
+    if location is None and more_keywords is not None:
+        with suppress(DataError):
+            location = location_from_keywords(more_keywords())
+    if location is None:
+        location = location_of_telescope(str(optional.get("TELESCOP") or ""))
+    return ObservationMeta(obs_id, location, fraction, optional)
+
+
+def _number(key: str, value: Any) -> float:
+    try:
+        # Numbers come as text in some productions.
+        number = float(value)
+    except (TypeError, ValueError):
+        number = np.nan
+    if not np.isfinite(number):
+        raise ValueError(f"{key} = {value!r}; expected a number")
+    return number

@@ -1,0 +1,230 @@
+"""Which files make an archive: paths, identifiers, responses, damage."""
+
+import shutil
+import warnings
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from numpy.testing import assert_array_equal
+
+from obscluster.exceptions import (
+    ArchiveError,
+    ObsClusterError,
+    ObsClusterWarning,
+    RequestError,
+    SkippedRunWarning,
+)
+from obscluster.gadf.discover import discover, write_index_files
+from obscluster.simulate import simulate
+from obscluster.store import DataStore
+from unindexed import edit, run_files, strip_responses
+
+EVERY_HDU = ("EVENTS", "GTI", "AEFF", "EDISP", "PSF", "BKG")
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    """Simulated archive of unpacked files; do not change it."""
+    directory = tmp_path_factory.mktemp("discover") / "archive"
+    return simulate(directory, n_obs=5, size="small", compress=False)
+
+
+@pytest.fixture
+def archive(original, tmp_path):
+    """Copy without index files."""
+    ignored = shutil.ignore_patterns("*-index.fits.gz")
+    return shutil.copytree(original, tmp_path / "archive", ignore=ignored)
+
+
+@pytest.fixture
+def truth(original):
+    return DataStore.from_dir(original)
+
+
+class TestPaths:
+    @pytest.mark.parametrize("way", ["directory", "glob", "list", "patterns", "variable", "home"])
+    def test_ways_to_name_files(self, way, archive, truth, monkeypatch):
+        monkeypatch.setenv("HOME", str(archive.parent))
+        monkeypatch.setenv("ARCHIVES", str(archive.parent))
+        data = archive / "data"
+        paths = {
+            "directory": archive,
+            "glob": f"{archive.parent}/**/run_*.fits",
+            "list": run_files(archive)[::-1],
+            "patterns": [f"{data}/run_[01]*", str(data / "run_*"), data],
+            "variable": "${ARCHIVES}/archive/data/*.fits",
+            "home": "~/archive",
+        }[way]
+        store = DataStore.from_files(paths)
+        assert_array_equal(store.obs_ids, truth.obs_ids)
+        assert_array_equal(store.obs_table["OBS_ID"], truth.obs_ids)
+        assert store.base_dir == (archive if way in ("directory", "home") else data)
+        assert all(len(obs.events) for obs in store.get_observations())
+
+    def test_links_and_hidden_files(self, archive, truth, tmp_path):
+        (tmp_path / "in").mkdir()
+        (tmp_path / "in" / "link").symlink_to(archive)
+        (archive / "circle").symlink_to(tmp_path / "in")
+        (archive / "._run.fits").write_bytes(b"not a run")
+        store = DataStore.from_files(tmp_path / "in")
+        assert_array_equal(store.obs_ids, truth.obs_ids)
+        # From below a link, ".." leads to where the link points.
+        (archive / "deep" / "index").mkdir(parents=True)
+        found = discover(archive, base_dir=tmp_path / "in" / "link" / "deep" / "index")
+        assert set(found.hdu_table["FILE_DIR"]) == {"../../data"}
+
+    @pytest.mark.parametrize(
+        ("paths", "message"),
+        [
+            ("nowhere", "no such file or directory"),
+            ("nowhere/*.fits", "matches the pattern"),
+            ("empty", "no file .fits"),
+            ([], "no files named"),
+            ("$NOT_SET_AT_ALL/x.fits", "NOT_SET_AT_ALL"),
+        ],
+    )
+    def test_no_files(self, paths, message, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "empty").mkdir()
+        with pytest.raises(RequestError, match=message):
+            DataStore.from_files(paths)
+
+
+class TestIdentifiers:
+    def test_text(self, archive, truth):
+        for path, obs_id in zip(run_files(archive), truth.obs_ids, strict=True):
+            edit(path, OBS_ID=f"{obs_id:08d} ")
+        assert_array_equal(DataStore.from_files(archive).obs_ids, truth.obs_ids)
+
+    def test_beyond_32_bits(self, archive):
+        edit(run_files(archive)[0], OBS_ID=20131103093)
+        assert DataStore.from_files(archive).obs_ids[-1] == 20131103093
+
+    @pytest.mark.parametrize("value", [None, "Run A", 1.5, True, 10**30])
+    def test_by_file_name(self, value, archive, truth):
+        edit(run_files(archive)[1], *EVERY_HDU, OBS_ID=None)
+        edit(run_files(archive)[1], OBS_ID=value)
+        with pytest.warns(ObsClusterWarning, match="1 of 5 runs .* digits of the file names"):
+            store = DataStore.from_files(archive)
+        assert_array_equal(store.obs_ids, truth.obs_ids)
+        assert_array_equal(store.obs_table["RA_PNT"], truth.obs_table["RA_PNT"])
+
+    @pytest.mark.parametrize(
+        ("names", "expected"),
+        [
+            (["20131103_7_dl3", "20131103_8_dl3"], [2013110373, 2013110383]),
+            (["dl3_a", "dl3_b"], [1, 2]),
+            (["run_1", "b"], [1, 2]),
+        ],
+    )
+    def test_names_that_do_not_tell(self, names, expected, archive, tmp_path):
+        (tmp_path / "two").mkdir()
+        for path, name in zip(run_files(archive), names, strict=False):
+            edit(path, *EVERY_HDU, OBS_ID=None)
+            path.rename(tmp_path / "two" / f"{name}.fits")
+        with pytest.warns(ObsClusterWarning, match="OBS_ID"):
+            assert DataStore.from_files(tmp_path / "two").obs_ids.tolist() == expected
+
+    def test_the_same_run_twice(self, archive):
+        first, second = run_files(archive)[:2]
+        edit(second, OBS_ID=int(first.stem[4:]))
+        with pytest.raises(ArchiveError, match=rf"{first.name} and .*{second.name}"):
+            DataStore.from_files(archive)
+
+    def test_by_another_hdu_of_the_file(self, archive, truth):
+        edit(run_files(archive)[1], OBS_ID=None)
+        assert_array_equal(DataStore.from_files(archive).obs_ids, truth.obs_ids)
+
+
+class TestResponses:
+    def test_in_files_of_their_own(self, archive):
+        (archive / "irf").mkdir()
+        for path in run_files(archive):
+            strip_responses(path, archive / "irf" / f"irf_{path.name}")
+        store = DataStore.from_files(archive)
+        for obs in store.get_observations():
+            assert obs.available_irfs == ["aeff", "edisp", "psf", "bkg"]
+            assert obs.locations["psf"].path.name == f"irf_run_{obs.obs_id:06d}.fits"
+
+    def test_asked_for(self, archive):
+        files = run_files(archive)
+        for path in files:
+            strip_responses(path, archive.parent / f"irf_{path.name}")
+        responses = [archive.parent / f"irf_{path.name}" for path in files]
+        one = DataStore.from_files(archive, irf_paths=responses[0])
+        assert {obs.locations["aeff"].path.name for obs in one.get_observations()} == {
+            responses[0].name
+        }
+        files[0].write_bytes(b"broken")  # must not shift the others
+        with pytest.warns(SkippedRunWarning):
+            each = DataStore.from_files(files, irf_paths=responses)
+        for obs, path in zip(each.get_observations(), responses[1:], strict=True):
+            assert obs.locations["aeff"].path.samefile(path)
+        with pytest.raises(RequestError, match="2 response files for 5 runs"):
+            DataStore.from_files(archive, irf_paths=responses[:2])
+        with pytest.raises(ArchiveError, match="no response in it"):
+            DataStore.from_files(archive, irf_paths=files[1])
+
+    def test_none(self, archive):
+        for path in run_files(archive):
+            strip_responses(path)
+        with pytest.warns(ObsClusterWarning, match="5 of 5 runs have no instrument response"):
+            store = DataStore.from_files(archive)
+        assert set(store.hdu_table["HDU_TYPE"]) == {"events", "gti"}
+
+    def test_names_that_do_not_identify(self, archive, truth):
+        edit(run_files(archive)[0], "AEFF", "EDISP", "PSF", "BKG", EXTNAME="RESPONSE")
+        obs, other = (s.get_observations()[0] for s in (DataStore.from_files(archive), truth))
+        assert_array_equal(obs.psf.data, other.psf.data)
+
+
+def test_broken_files_are_named_and_the_rest_goes_on(archive):
+    files = run_files(archive)
+    files[0].write_bytes(b"SIMPLE")
+    files[1].write_bytes(files[1].read_bytes()[:-20000])
+    with pytest.warns(SkippedRunWarning) as caught:
+        store = DataStore.from_files(archive)
+    (message,) = (str(warning.message) for warning in caught)
+    assert f"{files[0]}: not a FITS file" in message
+    assert f"{files[1]}: HDU" in message
+    assert "truncated" in message
+    assert len(store.obs_table) == 3
+    for path in files:
+        path.write_bytes(b"SIMPLE")
+    with pytest.raises(ArchiveError, match="none can be read"):
+        DataStore.from_files(archive)
+    fits.HDUList([fits.PrimaryHDU()]).writeto(files[0], overwrite=True)
+    with pytest.raises(ArchiveError, match="no EVENTS table"):
+        DataStore.from_files(archive)
+
+
+def test_damaged_headers_give_typed_errors_or_an_index(archive):
+    path = run_files(archive)[0]
+    good = path.read_bytes()
+    header = good[2880 : 2880 + 11520]
+    rng = np.random.default_rng(1)
+    for _ in range(60):
+        damaged = bytearray(good)
+        place = 2880 + rng.integers(len(header), size=4)
+        damaged[place[0]] = rng.integers(32, 127)
+        damaged[place[1]] = rng.integers(48, 58)
+        damaged[place[2] : place[2] + 12] = b"= 9999999999"
+        damaged[place[3]] = rng.integers(0, 256)
+        path.write_bytes(damaged)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ObsClusterWarning)
+            try:
+                found = discover(path)
+                write_index_files(found, archive, overwrite=True)
+            except ObsClusterError:
+                continue
+        assert len(DataStore.from_dir(archive).obs_table) == 1
+
+
+def test_progress_and_index_files(original):
+    seen = []
+    DataStore.from_files(original, progress=lambda files: seen.extend(files) or files)
+    assert [path.name for path in seen] == [path.name for path in run_files(original)]
+    renamed = discover([original / "obs-index.fits.gz", *(original / "data").iterdir()])
+    assert len(renamed.obs_table) == 5
