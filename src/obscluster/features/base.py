@@ -142,6 +142,8 @@ class Run:
         irf = self.irfs.get(hdu_type)
         if irf is None:
             raise NotComputableError(f"the index lists no {hdu_type} for this run")
+        if irf.n_invalid:
+            self.remark(f"{irf.n_invalid} values of {irf.hdu_class} are no numbers, taken as zero")
         return irf
 
     def offset_for(self, irf: IRF) -> float:
