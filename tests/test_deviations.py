@@ -310,6 +310,16 @@ def test_reference_without_fraction(archive, expected):
     assert_same(archive.directory, expected)
 
 
+def test_times_of_the_future_need_neither_network_nor_warning(archive, expected):
+    """Leap seconds and the rotation of the Earth are not known yet."""
+    archive.keywords("EVENTS", "GTI", TIMESYS="UTC", MJDREFI=65000)
+    archive.index("obs", lambda table: set_keywords(table.meta, {"MJDREFI": 65000}))
+    for obs in DataStore.from_dir(archive.directory).get_observations():
+        assert np.isfinite(obs.get_pointing_altaz(obs.tmid).zen.deg)
+        assert len(obs.events.time)
+    assert main(["info", str(archive.directory)]) == 0
+
+
 def test_numbers_as_text(archive, expected):
     def edit(hdulist: fits.HDUList) -> None:
         header = hdulist["EVENTS"].header

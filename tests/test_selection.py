@@ -372,3 +372,11 @@ def test_table_without_what_a_selection_needs_is_a_request_error(selection, drop
         table.remove_column(drop)
     with pytest.raises(RequestError, match=drop):
         table.select_observations(selection)
+
+
+def test_a_time_reference_that_makes_no_sense_is_named():
+    table = make_table()
+    table.meta["TIMESYS"] = "sundial"
+    box = {"type": "time_box", "time_range": ["2006-01-01", "2006-01-02"]}
+    with pytest.raises(RequestError, match="sundial"):
+        selection_mask(table, box)

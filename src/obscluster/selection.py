@@ -171,7 +171,10 @@ def _time_box(table: Table, time_range: Any, partial_overlap: bool = False) -> t
             raise RequestError(f"the observation table has no {name}, so no time selection works")
     if not has_time_ref(table.meta):
         raise RequestError("the observation table has no MJDREFI keyword: its times are relative")
-    reference = time_ref_from_header(table.meta)
+    try:
+        reference = time_ref_from_header(table.meta)
+    except (KeyError, ValueError) as error:
+        raise RequestError(f"the observation table has no usable time reference: {error}") from None
     pair = _pair("time_range", time_range)
     try:
         first, last = (Time(value) for value in pair)
