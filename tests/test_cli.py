@@ -82,6 +82,15 @@ class TestGroup:
         assert len(grouping) == 12
         assert all(f"group_{label}" in out for label in range(1, n_groups + 1))
 
+    def test_a_table_that_is_too_wide_is_turned(self, run, small_archive, tmp_path, monkeypatch):
+        monkeypatch.setenv("COLUMNS", "100")
+        names = ["zenith", "airmass", "livetime", "psf-r68", "psf-r95", "edisp-res68", "aeff"]
+        _, out, _ = run("group", small_archive, "--features", *names, "-o", tmp_path / "r")
+        table = out[out.index("group") :].splitlines()
+        rows = {line.split()[0] for line in table if line}
+        assert set(names) <= rows
+        assert max(len(line) for line in out.splitlines() if not line.startswith("results")) <= 100
+
     def test_several_energies_become_columns(self, run, small_archive, tmp_path):
         run(
             "group", small_archive, "--energy", "1 TeV", "5 TeV", "-o", tmp_path / "r", "--no-plots"
