@@ -124,6 +124,8 @@ def group_observations(config: RunConfig, progress: Progress | None = None) -> G
         selections.insert(0, dict(target.selection))
     selected = table.select_observations(selections)
     cut_flow = table.cut_flow(selections)
+    if len(table) == 0:
+        raise RequestError(f"{config.archive}: the archive has no run")
     if len(selected) == 0:
         steps = "; ".join(f"{row['selection']} leaves {row['passed']}" for row in cut_flow)
         raise RequestError(f"the selection leaves no run: {steps}; widen it")
