@@ -19,6 +19,7 @@ LAYERS = (
     ("selection",),
     ("obs_table",),
     ("observation",),
+    ("observations",),
     ("store",),
     ("target", "scaling"),
     ("features",),

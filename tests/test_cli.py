@@ -47,6 +47,16 @@ class TestInfo:
         assert code == 0
         assert "12 (OBS_ID" in out
 
+    @pytest.mark.parametrize("column", ["HDU_CLASS", "HDU_TYPE"])
+    def test_one_column_of_the_hdu_index_is_enough(self, column, run, small_archive, tmp_path):
+        archive = shutil.copytree(small_archive, tmp_path / "archive")
+        table = Table.read(archive / "hdu-index.fits.gz")
+        table.remove_column(column)
+        table.write(archive / "hdu-index.fits.gz", overwrite=True)
+        code, out, _ = run("info", archive)
+        assert code == 0
+        assert "psf" in out
+
 
 class TestGroup:
     def test_the_command_of_the_readme(self, run, hess_dr1, pks_reference, tmp_path):

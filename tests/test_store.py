@@ -413,3 +413,13 @@ def test_an_archive_is_found_below_the_directory_named(small_archive, tmp_path):
 
 def test_cta_1dc_opens_from_its_top(cta_1dc):
     assert len(DataStore.from_dir(cta_1dc).obs_table) == 4
+
+
+def test_info_is_printed_or_returned(small_archive, capsys):
+    store = DataStore.from_dir(small_archive)
+    text = store.info(show=False)
+    assert text is not None
+    assert "72 of 12 observations" in text
+    assert "psf_table" in text
+    assert store.info() is None
+    assert capsys.readouterr().out == f"{text}\n"

@@ -15,17 +15,19 @@ if TYPE_CHECKING:
     from obscluster.grouping.cuts import group_by_cut, group_by_edges, group_by_quantiles
     from obscluster.grouping.hierarchical import group_hierarchical, hierarchical_clustering
     from obscluster.obs_table import ObservationTable
+    from obscluster.observation import Observation
+    from obscluster.observations import Observations
     from obscluster.report.dendrogram import plot_dendrogram
     from obscluster.report.plots import plot_conditions, plot_features
     from obscluster.scaling import standard_scaler
-    from obscluster.store import DataStore, Observation, Observations
+    from obscluster.store import DataStore
 
 _HOMES = {
     "DataStore": "obscluster.store",
     "Grouping": "obscluster.grouping.base",
     "Observation": "obscluster.observation",
     "ObservationTable": "obscluster.obs_table",
-    "Observations": "obscluster.store",
+    "Observations": "obscluster.observations",
     "get_features": "obscluster.features.table",
     "get_irfs_features": "obscluster.features.table",
     "group_by_cut": "obscluster.grouping.cuts",

@@ -54,7 +54,10 @@ def describe_archive(
             if np.isfinite(values).any():
                 text = f"{np.nanmin(values):.2f} to {np.nanmax(values):.2f} {unit}"
                 lines.append((label, text.strip()))
-    types = Counter(str(name).strip() for name in data_store.hdu_table["HDU_CLASS"])
+    # One of the two columns is enough for an index.
+    hdu_table = data_store.hdu_table
+    column = "HDU_CLASS" if "HDU_CLASS" in hdu_table.colnames else "HDU_TYPE"
+    types = Counter(str(name).strip() for name in hdu_table[column])
     lines.append(("HDUs", ", ".join(f"{name} ({n})" for name, n in sorted(types.items()))))
     targets = [f"{name} ({n})" for name, n in target_names(table).items()]
     more = [f"and {len(targets) - _MAX_TARGETS} more"] if len(targets) > _MAX_TARGETS else []
