@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pytest
 from astropy.io import fits
 from astropy.table import Table
+from matplotlib.axes import Axes
 
 from obscluster.simulate import simulate
 
@@ -85,3 +88,33 @@ def write_fits(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def unpacked_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Simulated archive of five unpacked files; do not change it."""
+    directory = tmp_path_factory.mktemp("unpacked") / "archive"
+    return simulate(directory, n_obs=5, size="small", compress=False)
+
+
+@pytest.fixture
+def unindexed(unpacked_archive: Path, tmp_path: Path) -> Path:
+    """Copy of `unpacked_archive` without index files."""
+    ignored = shutil.ignore_patterns("*-index.fits.gz")
+    return shutil.copytree(unpacked_archive, tmp_path / "archive", ignore=ignored)
+
+
+@pytest.fixture
+def agg() -> Iterator[None]:
+    """Matplotlib without a screen; figures are closed at the end."""
+    before = plt.get_backend()
+    plt.switch_backend("Agg")
+    yield
+    plt.close("all")
+    plt.switch_backend(before)
+
+
+@pytest.fixture
+def ax(agg: None) -> Axes:
+    """Axes of a new figure."""
+    return plt.subplots(layout="constrained")[1]

@@ -21,18 +21,7 @@ LABELS = np.array([1, 1, 2, 2, 2, -1])
 X = np.array([[0.0, 0.0], [0.5, 0.0], [5.0, 5.0], [5.5, 5.0], [5.0, 6.0], [9.0, 0.0]])
 
 
-@pytest.fixture(autouse=True)
-def _agg():
-    before = plt.get_backend()
-    plt.switch_backend("Agg")
-    yield
-    plt.close("all")
-    plt.switch_backend(before)
-
-
-@pytest.fixture
-def ax():
-    return plt.subplots(layout="constrained")[1]
+pytestmark = pytest.mark.usefixtures("agg")
 
 
 def legend_texts(ax):

@@ -9,7 +9,6 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from obscluster import get_irfs_features
 from obscluster.exceptions import ObsClusterWarning
-from obscluster.simulate import simulate
 from obscluster.store import DataStore
 from unindexed import edit, run_files
 
@@ -18,23 +17,9 @@ ONLY_IN_INDEX = {"OFFSET_OBJ", "QUALITY", "SAFE_ENERGY_LO", "SAFE_ENERGY_HI", "E
 PLACE = ["OBS_ID", "HDU_TYPE", "HDU_CLASS", "FILE_DIR", "FILE_NAME", "HDU_NAME"]
 
 
-@pytest.fixture(scope="module")
-def original(tmp_path_factory):
-    """Simulated archive of unpacked files; do not change it."""
-    directory = tmp_path_factory.mktemp("discover") / "archive"
-    return simulate(directory, n_obs=5, size="small", compress=False)
-
-
 @pytest.fixture
-def archive(original, tmp_path):
-    """Copy without index files."""
-    ignored = shutil.ignore_patterns("*-index.fits.gz")
-    return shutil.copytree(original, tmp_path / "archive", ignore=ignored)
-
-
-@pytest.fixture
-def truth(original):
-    return DataStore.from_dir(original)
+def truth(unpacked_archive):
+    return DataStore.from_dir(unpacked_archive)
 
 
 def places(table, upper=True):
@@ -51,8 +36,8 @@ def assert_same_values(table, expected, names, **tolerance):
 
 
 class TestSameAsTheIndex:
-    def test_simulated(self, archive, truth):
-        store = DataStore.from_files(archive)
+    def test_simulated(self, unindexed, truth):
+        store = DataStore.from_files(unindexed)
         names = set(truth.obs_table.colnames) - ONLY_IN_INDEX
         assert names <= set(store.obs_table.colnames)
         assert_same_values(store.obs_table, truth.obs_table, names, rtol=1e-14)
@@ -65,10 +50,10 @@ class TestSameAsTheIndex:
         for key in ("GEOLON", "GEOLAT", "ALTITUDE"):
             assert store.obs_table.meta[key] == truth.obs_table.meta[key]
 
-    def test_same_features(self, archive, truth):
+    def test_same_features(self, unindexed, truth):
         tables = [
             get_irfs_features(store.get_observations(), energy_true="1 TeV")
-            for store in (DataStore.from_files(archive), truth)
+            for store in (DataStore.from_files(unindexed), truth)
         ]
         numeric = [name for name in tables[0].colnames if tables[0][name].dtype.kind in "fi"]
         assert len(numeric) > 1
@@ -114,35 +99,35 @@ class TestSameAsTheIndex:
 
 
 class TestPointing:
-    def test_computed_where_missing(self, archive, truth):
-        for path in run_files(archive):
+    def test_computed_where_missing(self, unindexed, truth):
+        for path in run_files(unindexed):
             edit(path, ALT_PNT=None, AZ_PNT=None, GLON_PNT=None, GLAT_PNT=None)
-        table = DataStore.from_files(archive).obs_table
+        table = DataStore.from_files(unindexed).obs_table
         for name in ("ZEN_PNT", "ALT_PNT", "AZ_PNT", "GLON_PNT", "GLAT_PNT"):
             assert_allclose(table[name], truth.obs_table[name], atol=0.01, err_msg=name)
 
-    def test_site_by_the_name_of_the_telescope(self, archive, truth):
-        for path in run_files(archive)[:-1]:
+    def test_site_by_the_name_of_the_telescope(self, unindexed, truth):
+        for path in run_files(unindexed)[:-1]:
             edit(path, ALT_PNT=None, GEOLON=None, TELESCOP="HESS")
-        edit(run_files(archive)[-1], ALT_PNT=None, GEOLON=None)
-        table = DataStore.from_files(archive).obs_table
+        edit(run_files(unindexed)[-1], ALT_PNT=None, GEOLON=None)
+        table = DataStore.from_files(unindexed).obs_table
         assert_allclose(table["ZEN_PNT"][:-1], truth.obs_table["ZEN_PNT"][:-1], atol=0.01)
         assert np.isnan(table["ZEN_PNT"][-1])
         assert "GEOLON" not in table.meta
 
-    def test_drift(self, archive, truth):
-        edit(run_files(archive)[0], OBS_MODE="DRIFT", RA_PNT=None, DEC_PNT=None)
-        edit(run_files(archive)[1], OBS_MODE="DRIFT")
-        table = DataStore.from_files(archive).obs_table
+    def test_drift(self, unindexed, truth):
+        edit(run_files(unindexed)[0], OBS_MODE="DRIFT", RA_PNT=None, DEC_PNT=None)
+        edit(run_files(unindexed)[1], OBS_MODE="DRIFT")
+        table = DataStore.from_files(unindexed).obs_table
         for name in ("RA_PNT", "DEC_PNT", "GLON_PNT", "GLAT_PNT", "ALT_PNT"):
             assert_allclose(table[name], truth.obs_table[name], atol=0.01, err_msg=name)
 
 
-def test_numbers_that_are_missing_or_unusable(archive, truth):
-    files = run_files(archive)
+def test_numbers_that_are_missing_or_unusable(unindexed, truth):
+    files = run_files(unindexed)
     edit(files[0], LIVETIME=None, N_TELS=None, MUONEFF="unknown", DEC_PNT=123.0, RA_OBJ="12.5")
     edit(files[1], ONTIME=None, DEADC=None, N_TELS=3.5, TSTART="soon", OBJECT=None)
-    table = DataStore.from_files(archive).obs_table
+    table = DataStore.from_files(unindexed).obs_table
     assert_allclose(table["LIVETIME"], truth.obs_table["LIVETIME"], rtol=1e-9)
     assert table["N_TELS"].mask.tolist() == [True, True, False, False, False]
     for name, row in (("MUONEFF", 0), ("DEC_PNT", 0), ("ONTIME", 1), ("TSTART", 1)):
@@ -151,19 +136,19 @@ def test_numbers_that_are_missing_or_unusable(archive, truth):
     assert table["OBJECT"][1] == ""
 
 
-def test_another_reference_and_place(archive, truth):
+def test_another_reference_and_place(unindexed, truth):
     """Times come out as the same instants; places go from the header into columns."""
     start = Time(truth.obs_table.time_start[2], scale="utc")
     reference = Time(55000, format="mjd", scale="utc")
     seconds = (start - reference).to_value("s")
     stop = seconds + float(truth.obs_table["ONTIME"][2])
     edit(
-        run_files(archive)[2], MJDREFI=None, MJDREFF=None, MJDREF=55000.0, TIMESYS="utc",
+        run_files(unindexed)[2], MJDREFI=None, MJDREFF=None, MJDREF=55000.0, TIMESYS="utc",
         TSTART=seconds / 86400, TSTOP=stop / 86400, TIMEUNIT="d", GEOLON=-17.9,
     )  # fmt: skip
-    table = DataStore.from_files(archive).obs_table
+    table = DataStore.from_files(unindexed).obs_table
     assert_allclose(table["TSTART"], truth.obs_table["TSTART"], rtol=0, atol=1e-3)
     assert_allclose(table["TSTOP"], truth.obs_table["TSTOP"], rtol=0, atol=1e-3)
     assert "GEOLON" not in table.meta
     assert table["GEOLON"].tolist()[2] == -17.9
-    assert DataStore.from_files(archive).get_observations()[0].meta.location is not None
+    assert DataStore.from_files(unindexed).get_observations()[0].meta.location is not None

@@ -1,6 +1,5 @@
 """Which files make an archive: paths, identifiers, responses, damage."""
 
-import shutil
 import warnings
 
 import numpy as np
@@ -16,42 +15,27 @@ from obscluster.exceptions import (
     SkippedRunWarning,
 )
 from obscluster.gadf.discover import discover, write_index_files
-from obscluster.simulate import simulate
 from obscluster.store import DataStore
 from unindexed import edit, run_files, strip_responses
 
 EVERY_HDU = ("EVENTS", "GTI", "AEFF", "EDISP", "PSF", "BKG")
 
 
-@pytest.fixture(scope="module")
-def original(tmp_path_factory):
-    """Simulated archive of unpacked files; do not change it."""
-    directory = tmp_path_factory.mktemp("discover") / "archive"
-    return simulate(directory, n_obs=5, size="small", compress=False)
-
-
 @pytest.fixture
-def archive(original, tmp_path):
-    """Copy without index files."""
-    ignored = shutil.ignore_patterns("*-index.fits.gz")
-    return shutil.copytree(original, tmp_path / "archive", ignore=ignored)
-
-
-@pytest.fixture
-def truth(original):
-    return DataStore.from_dir(original)
+def truth(unpacked_archive):
+    return DataStore.from_dir(unpacked_archive)
 
 
 class TestPaths:
     @pytest.mark.parametrize("way", ["directory", "glob", "list", "patterns", "variable", "home"])
-    def test_ways_to_name_files(self, way, archive, truth, monkeypatch):
-        monkeypatch.setenv("HOME", str(archive.parent))
-        monkeypatch.setenv("ARCHIVES", str(archive.parent))
-        data = archive / "data"
+    def test_ways_to_name_files(self, way, unindexed, truth, monkeypatch):
+        monkeypatch.setenv("HOME", str(unindexed.parent))
+        monkeypatch.setenv("ARCHIVES", str(unindexed.parent))
+        data = unindexed / "data"
         paths = {
-            "directory": archive,
-            "glob": f"{archive.parent}/**/run_*.fits",
-            "list": run_files(archive)[::-1],
+            "directory": unindexed,
+            "glob": f"{unindexed.parent}/**/run_*.fits",
+            "list": run_files(unindexed)[::-1],
             "patterns": [f"{data}/run_[01]*", str(data / "run_*"), data],
             "variable": "${ARCHIVES}/archive/data/*.fits",
             "home": "~/archive",
@@ -59,19 +43,19 @@ class TestPaths:
         store = DataStore.from_files(paths)
         assert_array_equal(store.obs_ids, truth.obs_ids)
         assert_array_equal(store.obs_table["OBS_ID"], truth.obs_ids)
-        assert store.base_dir == (archive if way in ("directory", "home") else data)
+        assert store.base_dir == (unindexed if way in ("directory", "home") else data)
         assert all(len(obs.events) for obs in store.get_observations())
 
-    def test_links_and_hidden_files(self, archive, truth, tmp_path):
+    def test_links_and_hidden_files(self, unindexed, truth, tmp_path):
         (tmp_path / "in").mkdir()
-        (tmp_path / "in" / "link").symlink_to(archive)
-        (archive / "circle").symlink_to(tmp_path / "in")
-        (archive / "._run.fits").write_bytes(b"not a run")
+        (tmp_path / "in" / "link").symlink_to(unindexed)
+        (unindexed / "circle").symlink_to(tmp_path / "in")
+        (unindexed / "._run.fits").write_bytes(b"not a run")
         store = DataStore.from_files(tmp_path / "in")
         assert_array_equal(store.obs_ids, truth.obs_ids)
         # From below a link, ".." leads to where the link points.
-        (archive / "deep" / "index").mkdir(parents=True)
-        found = discover(archive, base_dir=tmp_path / "in" / "link" / "deep" / "index")
+        (unindexed / "deep" / "index").mkdir(parents=True)
+        found = discover(unindexed, base_dir=tmp_path / "in" / "link" / "deep" / "index")
         assert set(found.hdu_table["FILE_DIR"]) == {"../../data"}
 
     @pytest.mark.parametrize(
@@ -92,21 +76,21 @@ class TestPaths:
 
 
 class TestIdentifiers:
-    def test_text(self, archive, truth):
-        for path, obs_id in zip(run_files(archive), truth.obs_ids, strict=True):
+    def test_text(self, unindexed, truth):
+        for path, obs_id in zip(run_files(unindexed), truth.obs_ids, strict=True):
             edit(path, OBS_ID=f"{obs_id:08d} ")
-        assert_array_equal(DataStore.from_files(archive).obs_ids, truth.obs_ids)
+        assert_array_equal(DataStore.from_files(unindexed).obs_ids, truth.obs_ids)
 
-    def test_beyond_32_bits(self, archive):
-        edit(run_files(archive)[0], OBS_ID=20131103093)
-        assert DataStore.from_files(archive).obs_ids[-1] == 20131103093
+    def test_beyond_32_bits(self, unindexed):
+        edit(run_files(unindexed)[0], OBS_ID=20131103093)
+        assert DataStore.from_files(unindexed).obs_ids[-1] == 20131103093
 
     @pytest.mark.parametrize("value", [None, "Run A", 1.5, True, 10**30])
-    def test_by_file_name(self, value, archive, truth):
-        edit(run_files(archive)[1], *EVERY_HDU, OBS_ID=None)
-        edit(run_files(archive)[1], OBS_ID=value)
+    def test_by_file_name(self, value, unindexed, truth):
+        edit(run_files(unindexed)[1], *EVERY_HDU, OBS_ID=None)
+        edit(run_files(unindexed)[1], OBS_ID=value)
         with pytest.warns(ObsClusterWarning, match="1 of 5 runs .* digits of the file names"):
-            store = DataStore.from_files(archive)
+            store = DataStore.from_files(unindexed)
         assert_array_equal(store.obs_ids, truth.obs_ids)
         assert_array_equal(store.obs_table["RA_PNT"], truth.obs_table["RA_PNT"])
 
@@ -118,41 +102,41 @@ class TestIdentifiers:
             (["run_1", "b"], [1, 2]),
         ],
     )
-    def test_names_that_do_not_tell(self, names, expected, archive, tmp_path):
+    def test_names_that_do_not_tell(self, names, expected, unindexed, tmp_path):
         (tmp_path / "two").mkdir()
-        for path, name in zip(run_files(archive), names, strict=False):
+        for path, name in zip(run_files(unindexed), names, strict=False):
             edit(path, *EVERY_HDU, OBS_ID=None)
             path.rename(tmp_path / "two" / f"{name}.fits")
         with pytest.warns(ObsClusterWarning, match="OBS_ID"):
             assert DataStore.from_files(tmp_path / "two").obs_ids.tolist() == expected
 
-    def test_the_same_run_twice(self, archive):
-        first, second = run_files(archive)[:2]
+    def test_the_same_run_twice(self, unindexed):
+        first, second = run_files(unindexed)[:2]
         edit(second, OBS_ID=int(first.stem[4:]))
         with pytest.raises(ArchiveError, match=rf"{first.name} and .*{second.name}"):
-            DataStore.from_files(archive)
+            DataStore.from_files(unindexed)
 
-    def test_by_another_hdu_of_the_file(self, archive, truth):
-        edit(run_files(archive)[1], OBS_ID=None)
-        assert_array_equal(DataStore.from_files(archive).obs_ids, truth.obs_ids)
+    def test_by_another_hdu_of_the_file(self, unindexed, truth):
+        edit(run_files(unindexed)[1], OBS_ID=None)
+        assert_array_equal(DataStore.from_files(unindexed).obs_ids, truth.obs_ids)
 
 
 class TestResponses:
-    def test_in_files_of_their_own(self, archive):
-        (archive / "irf").mkdir()
-        for path in run_files(archive):
-            strip_responses(path, archive / "irf" / f"irf_{path.name}")
-        store = DataStore.from_files(archive)
+    def test_in_files_of_their_own(self, unindexed):
+        (unindexed / "irf").mkdir()
+        for path in run_files(unindexed):
+            strip_responses(path, unindexed / "irf" / f"irf_{path.name}")
+        store = DataStore.from_files(unindexed)
         for obs in store.get_observations():
             assert obs.available_irfs == ["aeff", "edisp", "psf", "bkg"]
             assert obs.locations["psf"].path.name == f"irf_run_{obs.obs_id:06d}.fits"
 
-    def test_asked_for(self, archive):
-        files = run_files(archive)
+    def test_asked_for(self, unindexed):
+        files = run_files(unindexed)
         for path in files:
-            strip_responses(path, archive.parent / f"irf_{path.name}")
-        responses = [archive.parent / f"irf_{path.name}" for path in files]
-        one = DataStore.from_files(archive, irf_paths=responses[0])
+            strip_responses(path, unindexed.parent / f"irf_{path.name}")
+        responses = [unindexed.parent / f"irf_{path.name}" for path in files]
+        one = DataStore.from_files(unindexed, irf_paths=responses[0])
         assert {obs.locations["aeff"].path.name for obs in one.get_observations()} == {
             responses[0].name
         }
@@ -162,29 +146,29 @@ class TestResponses:
         for obs, path in zip(each.get_observations(), responses[1:], strict=True):
             assert obs.locations["aeff"].path.samefile(path)
         with pytest.raises(RequestError, match="2 response files for 5 runs"):
-            DataStore.from_files(archive, irf_paths=responses[:2])
+            DataStore.from_files(unindexed, irf_paths=responses[:2])
         with pytest.raises(ArchiveError, match="no response in it"):
-            DataStore.from_files(archive, irf_paths=files[1])
+            DataStore.from_files(unindexed, irf_paths=files[1])
 
-    def test_none(self, archive):
-        for path in run_files(archive):
+    def test_none(self, unindexed):
+        for path in run_files(unindexed):
             strip_responses(path)
         with pytest.warns(ObsClusterWarning, match="5 of 5 runs have no instrument response"):
-            store = DataStore.from_files(archive)
+            store = DataStore.from_files(unindexed)
         assert set(store.hdu_table["HDU_TYPE"]) == {"events", "gti"}
 
-    def test_names_that_do_not_identify(self, archive, truth):
-        edit(run_files(archive)[0], "AEFF", "EDISP", "PSF", "BKG", EXTNAME="RESPONSE")
-        obs, other = (s.get_observations()[0] for s in (DataStore.from_files(archive), truth))
+    def test_names_that_do_not_identify(self, unindexed, truth):
+        edit(run_files(unindexed)[0], "AEFF", "EDISP", "PSF", "BKG", EXTNAME="RESPONSE")
+        obs, other = (s.get_observations()[0] for s in (DataStore.from_files(unindexed), truth))
         assert_array_equal(obs.psf.data, other.psf.data)
 
 
-def test_broken_files_are_named_and_the_rest_goes_on(archive):
-    files = run_files(archive)
+def test_broken_files_are_named_and_the_rest_goes_on(unindexed):
+    files = run_files(unindexed)
     files[0].write_bytes(b"SIMPLE")
     files[1].write_bytes(files[1].read_bytes()[:-20000])
     with pytest.warns(SkippedRunWarning) as caught:
-        store = DataStore.from_files(archive)
+        store = DataStore.from_files(unindexed)
     (message,) = (str(warning.message) for warning in caught)
     assert f"{files[0]}: not a FITS file" in message
     assert f"{files[1]}: HDU" in message
@@ -193,14 +177,14 @@ def test_broken_files_are_named_and_the_rest_goes_on(archive):
     for path in files:
         path.write_bytes(b"SIMPLE")
     with pytest.raises(ArchiveError, match="none can be read"):
-        DataStore.from_files(archive)
+        DataStore.from_files(unindexed)
     fits.HDUList([fits.PrimaryHDU()]).writeto(files[0], overwrite=True)
     with pytest.raises(ArchiveError, match="no EVENTS table"):
-        DataStore.from_files(archive)
+        DataStore.from_files(unindexed)
 
 
-def test_damaged_headers_give_typed_errors_or_an_index(archive):
-    path = run_files(archive)[0]
+def test_damaged_headers_give_typed_errors_or_an_index(unindexed):
+    path = run_files(unindexed)[0]
     good = path.read_bytes()
     header = good[2880 : 2880 + 11520]
     rng = np.random.default_rng(1)
@@ -216,15 +200,17 @@ def test_damaged_headers_give_typed_errors_or_an_index(archive):
             warnings.simplefilter("ignore", ObsClusterWarning)
             try:
                 found = discover(path)
-                write_index_files(found, archive, overwrite=True)
+                write_index_files(found, unindexed, overwrite=True)
             except ObsClusterError:
                 continue
-        assert len(DataStore.from_dir(archive).obs_table) == 1
+        assert len(DataStore.from_dir(unindexed).obs_table) == 1
 
 
-def test_progress_and_index_files(original):
+def test_progress_and_index_files(unpacked_archive):
     seen = []
-    DataStore.from_files(original, progress=lambda files: seen.extend(files) or files)
-    assert [path.name for path in seen] == [path.name for path in run_files(original)]
-    renamed = discover([original / "obs-index.fits.gz", *(original / "data").iterdir()])
+    DataStore.from_files(unpacked_archive, progress=lambda files: seen.extend(files) or files)
+    assert [path.name for path in seen] == [path.name for path in run_files(unpacked_archive)]
+    renamed = discover(
+        [unpacked_archive / "obs-index.fits.gz", *(unpacked_archive / "data").iterdir()]
+    )
     assert len(renamed.obs_table) == 5

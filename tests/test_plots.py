@@ -21,18 +21,7 @@ from obscluster.report.style import group_style
 LABELS = np.array([1, 1, 2, 2, 2, -1])
 
 
-@pytest.fixture(autouse=True)
-def _agg():
-    before = plt.get_backend()
-    plt.switch_backend("Agg")
-    yield
-    plt.close("all")
-    plt.switch_backend(before)
-
-
-@pytest.fixture
-def ax():
-    return plt.subplots(layout="constrained")[1]
+pytestmark = pytest.mark.usefixtures("agg")
 
 
 @pytest.fixture

@@ -29,6 +29,7 @@ __all__ = [
     "expand_path",
     "find_index",
     "read_index",
+    "whole_number",
     "write_index",
 ]
 
@@ -180,7 +181,7 @@ def _obs_ids(table: Table, path: Path) -> Column:
     names = [name for name in table.colnames if name.upper() == "OBS_ID"]
     name = "OBS_ID" if "OBS_ID" in names else names[0]
     values = table[name].tolist()
-    numbers = [_whole_number(value) for value in values]
+    numbers = [whole_number(value) for value in values]
     if None in numbers:
         bad = values[numbers.index(None)]
         raise ArchiveError(f"{path}: OBS_ID holds {bad!r}; expected whole numbers")
@@ -189,8 +190,10 @@ def _obs_ids(table: Table, path: Path) -> Column:
     return Column(np.array(numbers, dtype=np.int64), name="OBS_ID")
 
 
-def _whole_number(value: Any) -> int | None:
-    """Identifier from a number or a text; None if it is neither, or does not fit int64."""
+def whole_number(value: Any) -> int | None:
+    """Whole number, from a number or a text; None if it is none or takes more than 64 bits."""
+    if isinstance(value, bool):
+        return None
     try:
         number = int(value)
     except (TypeError, ValueError, OverflowError):

@@ -55,10 +55,7 @@ def bin_labels(values: ArrayLike, edges: ArrayLike) -> NDArray[np.int64]:
     labels : `~numpy.ndarray`
         Shape (n,); -1 outside the edges. Empty bins are not counted.
     """
-    bins = _bins(np.asarray(values, dtype=float), np.asarray(edges, dtype=float))
-    inside = bins != UNASSIGNED
-    bins[inside] = 1 + np.unique(bins[inside], return_inverse=True)[1]
-    return bins
+    return _without_gaps(_bins(np.asarray(values, dtype=float), np.asarray(edges, dtype=float)))
 
 
 def _bins(values: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -66,6 +63,13 @@ def _bins(values: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[np
     bins = np.digitize(values, edges).astype(np.int64)
     bins[(bins == 0) | (bins == len(edges)) | ~np.isfinite(values)] = UNASSIGNED
     return bins
+
+
+def _without_gaps(bins: NDArray[np.int64]) -> NDArray[np.int64]:
+    labels = bins.copy()
+    inside = bins != UNASSIGNED
+    labels[inside] = 1 + np.unique(bins[inside], return_inverse=True)[1]
+    return labels
 
 
 def group_by_cut(table: Table, column: str, cut: Any = "median") -> Grouping:
@@ -151,7 +155,6 @@ def _group(
     method: str,
 ) -> Grouping:
     bins = _bins(values, edges)
-    labels = bin_labels(values, edges)
     # A bin without runs has neither label nor name.
     every_name = _names(column, edges, unit)
     found = np.unique(bins[bins != UNASSIGNED]).tolist()
@@ -169,7 +172,7 @@ def _group(
         "unit": unit.to_string(),
     }
     obs_ids = table["obs_id" if "obs_id" in table.colnames else "OBS_ID"]
-    return Grouping(np.asarray(obs_ids), labels, None, parameters, names)
+    return Grouping(np.asarray(obs_ids), _without_gaps(bins), None, parameters, names)
 
 
 def _names(column: str, edges: NDArray[np.float64], unit: u.UnitBase) -> dict[int, str]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from astropy.table import QTable, Table
+from astropy.table import Column, QTable, Table
 from matplotlib.figure import Figure
 
+from obscluster.columns import full_turn, numbers
 from obscluster.grouping.base import UNASSIGNED, Grouping
 from obscluster.report.dendrogram import plot_dendrogram
 from obscluster.report.plots import plot_conditions, plot_features, save_figure
@@ -47,12 +48,11 @@ def write_plots(
     by = grouping.parameters.get("by")
     x = by or "ZEN_PNT"
     y = next((c for c in _CONDITIONS if c in obs_table.colnames and c != x), None)
-    if x in obs_table.colnames and y is not None:
+    table = obs_table if by is None else _with_quantity(obs_table, features, grouping)
+    if x in table.colnames and y is not None:
         figure = Figure(figsize=_FIGSIZE, layout="constrained")
         cut = grouping.parameters["edges"] if by else None
-        plot_conditions(
-            obs_table, grouping.labels, x, y, cut=cut, names=names, ax=figure.subplots()
-        )
+        plot_conditions(table, grouping.labels, x, y, cut=cut, names=names, ax=figure.subplots())
         files.append(_save(figure, directory, "conditions.png"))
     if not by:
         figure = Figure(figsize=_FIGSIZE, layout="constrained")
@@ -74,6 +74,22 @@ def write_plots(
         )
         files.append(_save(figure, directory, "dendrogram.png"))
     return files
+
+
+def _with_quantity(obs_table: Table, features: QTable, grouping: Grouping) -> Table:
+    """Observation table with the quantity that was cut, as it was cut.
+
+    It may be a feature rather than a column, and an angle counts from the first edge.
+    """
+    by, edges = grouping.parameters["by"], grouping.parameters["edges"]
+    column, values = features[by], numbers(features[by])
+    turn = full_turn(by, column)
+    if turn is not None:
+        start = edges[0] if grouping.parameters["method"] == "edges" else 0.0
+        values = start + np.mod(values - start, turn)
+    table = Table(obs_table, copy=False)
+    table[by] = Column(values, unit=column.unit, description=column.info.description)
+    return table
 
 
 def _save(figure: Figure, directory: Path, name: str) -> str:

@@ -19,9 +19,10 @@ from obscluster import __version__
 from obscluster.gadf.discover.pointing import fill_pointing
 from obscluster.gadf.discover.times import TIME_KEYS, Times, common_times, dates
 from obscluster.gadf.header import Header
+from obscluster.gadf.index import whole_number
 from obscluster.gadf.location import location_of_telescope
 
-__all__ = ["GADF", "KEYWORDS", "make_obs_index", "whole_number"]
+__all__ = ["GADF", "KEYWORDS", "make_obs_index"]
 
 FloatArray = NDArray[np.float64]
 
@@ -164,18 +165,6 @@ def make_obs_index(
     names = [name for name in _ORDER if name in columns]
     names += [name for name in columns if name not in names]
     return Table([columns[name] for name in names], names=names, copy=False, meta=meta)
-
-
-def whole_number(value: Any) -> int | None:
-    """Whole number, from a number or a text; None if it is none or takes more than 64 bits."""
-    if isinstance(value, bool):
-        return None
-    try:
-        number = int(value)
-    except (TypeError, ValueError, OverflowError):
-        return None
-    exact = isinstance(value, str) or number == value
-    return number if exact and abs(number) < 2**63 else None
 
 
 def _value(header: Header, name: str) -> Any:

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from obscluster.gadf.discover.obs_index import KEYWORDS, whole_number
+from obscluster.gadf.discover.obs_index import KEYWORDS
 from obscluster.gadf.fits import FitsFile
 from obscluster.gadf.hdu import HDU
 from obscluster.gadf.header import BLOCK, Header
+from obscluster.gadf.index import whole_number
 from obscluster.gadf.irf_class import IRF_CLASSES, hdu_type_of, irf_class_of
 
 __all__ = ["FileContent", "Part", "scan_file"]
