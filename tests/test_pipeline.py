@@ -14,6 +14,7 @@ from obscluster.config import make_config
 from obscluster.exceptions import RequestError
 from obscluster.gadf.index import read_index
 from obscluster.pipeline import group_observations, write_results
+from obscluster.report.overview import _with_quantity
 from obscluster.results import checksum
 from obscluster.simulate import simulate
 
@@ -156,6 +157,23 @@ class TestFiles:
         assert records[1]["config"].pop("workers") == 3
         assert records[0]["config"].pop("workers") == 1
         assert records[0] == records[1]
+
+
+class TestPlotsOfCuts:
+    @pytest.mark.parametrize("by", ["ZEN_PNT", "zenith", "psf-r68"])
+    def test_a_column_and_a_feature_are_drawn_alike(self, by, small_archive, tmp_path):
+        split = group(small_archive, {"method": "cuts", "by": by})
+        assert "conditions.png" in write_results(split, tmp_path / "results")
+
+    def test_angles_are_drawn_where_they_were_cut(self, small_archive):
+        edges = ("-90 deg", "90 deg", "270 deg")
+        split = group(small_archive, {"method": "cuts", "by": "AZ_PNT", "edges": edges})
+        table = _with_quantity(split.obs_table, split.features, split.grouping)
+        drawn, labels = np.asarray(table["AZ_PNT"]), split.grouping.labels
+        assert_array_equal(labels, np.where(drawn < 90, 1, 2))
+        assert drawn.min() < 0
+        assert drawn.max() < 270
+        assert split.obs_table["AZ_PNT"].min() >= 0
 
 
 class TestWriting:
