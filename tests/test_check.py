@@ -202,12 +202,20 @@ class TestCommand:
     [
         ("cta_1dc", "index/gps", 4, 12),
         ("fact_crab", ".", 125, 252),
+        ("hess_dr1", ".", 105, 630),
     ],
 )
 def test_archives_in_daily_use_have_no_errors(name, path, n_runs, n_hdus, request):
     findings = check(request.getfixturevalue(name) / path)
     assert (findings.meta["n_runs"], findings.meta["n_hdus"]) == (n_runs, n_hdus)
     assert severity_counts(findings)["error"] == 0
+
+
+def test_what_is_known_of_hess(hess_dr1):
+    findings = check(hess_dr1)
+    assert severity_counts(findings) == {"error": 0, "warning": 252, "info": 105}
+    text = describe_findings(findings, width=1000)
+    assert "ZEN_PNT = 26.56 deg in the index, but 24.56 deg from pointing" in text  # run 28981
 
 
 def test_what_is_known_of_real_archives(cta_1dc, fact_crab):

@@ -60,6 +60,22 @@ class TestSameAsTheIndex:
         for name in numeric:
             assert_array_equal(tables[0][name], tables[1][name], err_msg=name)
 
+    def test_hess(self, hess_dr1):
+        """105 runs: the index that the headers give is the one that was shipped."""
+        index = DataStore.from_dir(hess_dr1)
+        store = DataStore.from_files(hess_dr1)
+        table, expected = store.obs_table, index.obs_table
+        # Decided for the release, not in the headers.
+        decided = {"OFFSET_OBJ", "SAFE_ENERGY_LO", "SAFE_ENERGY_HI"}
+        decided |= {name for name in expected.colnames if name.startswith("TARGET_")}
+        assert set(expected.colnames) - set(table.colnames) == decided
+        # The index has single precision.
+        names = set(expected.colnames) - decided - {"QUALITY"}
+        assert_same_values(table, expected, names, rtol=1e-6, atol=2e-5)
+        for name in names:
+            assert table[name].unit == expected[name].unit, name
+        assert places(store.hdu_table) == places(index.hdu_table)
+
     def test_fact_has_one_response_file_for_all(self, fact_crab, tmp_path):
         index = DataStore.from_dir(fact_crab)
         files = [*sorted(fact_crab.glob("*_dl3.fits"))[:5], fact_crab / "fact_irf.fits"]

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from obscluster.features.base import NotComputableError, Run, feature
-from obscluster.features.quantiles import quantile
+from obscluster.features.quantiles import normal_quantile
 from obscluster.features.slices import at_energy, at_offset, check_energy
 from obscluster.gadf.irf import IRF
 
@@ -82,7 +82,7 @@ def migration_quantiles(
     cumulative = _cumulative(at_energy(edisp, "MATRIX", energy, offset), edges)
     if cumulative is None:
         raise _empty(energy, offset)
-    return np.array([quantile(edges, cumulative, fraction) for fraction in fractions])
+    return np.array([normal_quantile(edges, cumulative, fraction) for fraction in fractions])
 
 
 def _cumulative(density: Array, edges: Array) -> Array | None:
