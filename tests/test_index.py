@@ -229,10 +229,11 @@ def test_file_dir_is_relative_to_the_archive_unless_absolute(
     assert index.locations(7)["aeff"].path.resolve() == tmp_path / place
 
 
-def test_variable_in_file_dir_that_is_not_set_is_named(tmp_path, monkeypatch):
+def test_variable_in_file_dir_that_is_not_set_concerns_that_file(tmp_path, monkeypatch):
     monkeypatch.delenv("NOT_SET", raising=False)
-    with pytest.raises(RequestError, match=r"\$NOT_SET"):
-        hdu_index(tmp_path, FILE_DIR=["$NOT_SET/x"]).locations(7)
+    location = hdu_index(tmp_path, FILE_DIR=["$NOT_SET/x"]).locations(7)["aeff"]
+    with pytest.raises(MissingDataError, match=r"\$NOT_SET is not set"):
+        _ = location.existing_path
 
 
 @pytest.mark.parametrize("there", ["run.fits", "run.fits.gz"])

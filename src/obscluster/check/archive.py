@@ -43,7 +43,7 @@ from obscluster.check.tables import (
     check_run_times,
 )
 from obscluster.engine import Engine, Serial
-from obscluster.exceptions import DataError, RequestError
+from obscluster.exceptions import DataError
 from obscluster.gadf.fits import FitsFile
 from obscluster.gadf.hdu import HDU
 from obscluster.gadf.hdu_index import HDULocation
@@ -104,7 +104,7 @@ def check_archive(
     >>> findings[findings["severity"] == "error"]  # doctest: +SKIP
     """
     rows = list(check_indices(data_store))
-    jobs = _jobs(data_store, rows)
+    jobs = _jobs(data_store)
     base_dir = data_store.base_dir
     results = (Serial() if engine is None else engine).map(lambda job: _check(job, base_dir), jobs)
     facts: list[HeaderFacts] = []
@@ -119,15 +119,11 @@ def check_archive(
     return findings_table(rows, meta)
 
 
-def _jobs(data_store: DataStore, rows: list[Row]) -> list[_Job]:
-    """What to check together, in the order of the runs; paths that make no sense become rows."""
+def _jobs(data_store: DataStore) -> list[_Job]:
+    """What to check together, in the order of the runs."""
     files: dict[Path, dict[tuple[str, str, str], _Listed]] = {}
     for obs_id in data_store.obs_ids.tolist():
-        try:
-            locations = data_store.hdu_index.locations(obs_id)
-        except RequestError as problem:
-            rows.append(Row(obs_id, "", "error", str(problem), ""))
-            continue
+        locations = data_store.hdu_index.locations(obs_id)
         for location in locations.values():
             key = (location.hdu_type, location.hdu_class, location.hdu_name)
             listed = files.setdefault(location.path, {}).setdefault(key, _Listed(location))

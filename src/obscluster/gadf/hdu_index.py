@@ -5,7 +5,7 @@ https://gamma-astro-data-formats.readthedocs.io/en/v0.3/data_storage/hdu_index/i
 
 from __future__ import annotations
 
-import os
+import contextlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +14,7 @@ import numpy as np
 from astropy.table import Table
 from numpy.typing import NDArray
 
-from obscluster.exceptions import ArchiveError, MissingDataError
+from obscluster.exceptions import ArchiveError, MissingDataError, RequestError
 from obscluster.gadf.fits import FitsFile
 from obscluster.gadf.hdu import HDU
 from obscluster.gadf.index import expand_path
@@ -52,8 +52,12 @@ class HDULocation:
         Raises
         ------
         MissingDataError
-            If neither is.
+            If neither is, or the index names it by an environment variable that is not set.
         """
+        try:
+            expand_path(self.path)
+        except RequestError as error:
+            raise MissingDataError(str(error)) from None
         if _is_file(self.path):
             return self.path
         other = (
@@ -170,8 +174,12 @@ class HDUIndex:
 
     def _path(self, row: int) -> Path:
         directory, name = self._text("FILE_DIR", row), self._text("FILE_NAME", row)
+        listed = Path(directory, name)
+        # What cannot be expanded concerns this file alone, and is said when it is wanted.
+        with contextlib.suppress(RequestError):
+            listed = expand_path(listed)
         # An absolute path, also after expansion, stands for itself.
-        return self.directory / expand_path(os.path.join(directory, name))  # noqa: PTH118
+        return self.directory / listed
 
     def _text(self, colname: str, row: int) -> str:
         value = self.table[colname][row] if colname in self.table.colnames else ""
