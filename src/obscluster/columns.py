@@ -11,7 +11,15 @@ from numpy.typing import NDArray
 
 from obscluster.exceptions import RequestError, unknown_name
 
-__all__ = ["CYCLIC_COLUMNS", "full_turn", "is_numeric", "numbers", "require_numbers"]
+__all__ = [
+    "CYCLIC_COLUMNS",
+    "full_turn",
+    "is_numeric",
+    "numbers",
+    "range_of",
+    "relative_spread",
+    "require_numbers",
+]
 
 CYCLIC_COLUMNS = ("AZ_PNT", "RA_PNT", "GLON_PNT", "RA_OBJ", "azimuth")
 """Columns with angles that start again after a full turn."""
@@ -61,3 +69,41 @@ def full_turn(name: str, column: Any) -> float | None:
         return None
     unit = column.unit or u.deg
     return float((360 * u.deg).to_value(unit)) if unit.is_equivalent(u.deg) else None
+
+
+def range_of(values: NDArray[np.float64], period: float | None = None) -> tuple[float, float]:
+    """Smallest and largest value; of angles, the ends of the shortest arc that holds all.
+
+    Parameters
+    ----------
+    values : `~numpy.ndarray`
+        Numbers, shape (n,); NaN do not count.
+    period : float, optional
+        Of angles: a full turn. The lower end is then within -period/2 and period, and the upper
+        end above it: 350 and 20 deg are the range from -10 to 20 deg.
+
+    Returns
+    -------
+    lo, hi : float
+        NaN if there is no value.
+    """
+    known = values[np.isfinite(values)]
+    if not len(known):
+        return np.nan, np.nan
+    if period is None:
+        return float(known.min()), float(known.max())
+    angles = np.unique(np.mod(known, period))
+    # The largest gap between neighbours is what the arc leaves out.
+    gaps = np.diff(np.append(angles, angles[0] + period))
+    last = int(np.argmax(gaps))
+    lo, hi = float(angles[(last + 1) % len(angles)]), float(angles[last])
+    if lo > hi:
+        lo -= period
+    return lo, hi
+
+
+def relative_spread(lo: float, hi: float) -> float:
+    """Width of a range over its middle; NaN if it holds zero, where that means nothing."""
+    if not lo * hi > 0:
+        return 0.0 if lo == hi == 0 else np.nan
+    return abs((hi - lo) / (0.5 * (lo + hi)))
