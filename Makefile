@@ -6,12 +6,13 @@ BIN := $(VENV)/bin
 DEMO_RESULTS := demo-results
 DEMO_ARCHIVE := demo-archive
 
-.PHONY: help demo test lint types unit format clean
+.PHONY: help demo test bench lint types unit format clean
 
 help:
 	@echo "make demo                  group a simulated archive, into $(DEMO_RESULTS)/"
 	@echo "make demo ARCHIVE=path     the same for a real archive of DL3 data"
 	@echo "make test                  lint, types and tests"
+	@echo "make bench                 speed and memory against other ways, with figures"
 	@echo "make format                reformat the code"
 	@echo "make clean                 remove environment, caches and demo"
 
@@ -56,6 +57,9 @@ types: $(VENV)/.installed-test
 
 unit: $(VENV)/.installed-test
 	$(BIN)/pytest --numprocesses auto
+
+bench: $(VENV)/.installed-test
+	$(BIN)/python benchmarks/clustering.py
 
 format: $(VENV)/.installed-test
 	$(BIN)/ruff check --fix .

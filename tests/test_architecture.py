@@ -14,7 +14,8 @@ SOURCE = Path(obscluster.__file__).parent
 # From the ground up; a part may import what stands above it in this list, and itself.
 LAYERS = (
     ("exceptions",),
-    ("columns", "yaml_file"),
+    ("checksum", "columns", "yaml_file"),
+    ("tolerance",),
     ("config", "engine", "gadf"),
     ("selection",),
     ("obs_table",),
@@ -24,10 +25,11 @@ LAYERS = (
     ("target", "scaling"),
     ("features",),
     ("grouping",),
-    ("simulate",),
+    ("assessment",),
+    ("simulate", "characterise"),
     ("report",),
     ("results",),
-    ("pipeline",),
+    ("pipeline", "assess", "assign"),
     ("check", "info", "summary"),
     ("cli",),
     ("__main__",),

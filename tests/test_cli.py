@@ -157,7 +157,7 @@ class TestBadInput:
             (["--energy", "1"], ["has no unit", "1 TeV"]),
             (["--energy", "0.0001 TeV"], ["none of the 12 runs", "outside the energies"]),
             (["--n-groups", "13"], ["13 groups asked of 12 runs"]),
-            (["--n-groups", "0"], ["n_groups", "greater than or equal to 1"]),
+            (["--n-groups", "0"], ["n_groups", "expected a whole number from 1"]),
             (["--where", "ZEN_PNT", "80 deg", "90 deg"], ["leaves no run", "leaves 0"]),
             (["--where", "ZENITH", "0", "1"], ["unknown column", "'ZENITH'", "ZEN_PNT"]),
             (["--where", "ZEN_PNT", "0 TeV", "1 TeV"], ["ZEN_PNT", "does not convert to deg"]),

@@ -10,12 +10,12 @@ from numpy.testing import assert_array_equal
 from sklearn.metrics import adjusted_rand_score
 
 from obscluster import DataStore, Grouping
+from obscluster.checksum import checksum
 from obscluster.config import make_config
 from obscluster.exceptions import RequestError
 from obscluster.gadf.index import read_index
 from obscluster.pipeline import group_observations, write_results
-from obscluster.report.overview import _with_quantity
-from obscluster.results import checksum
+from obscluster.report.overview import _with_quantities
 from obscluster.simulate import simulate
 
 WARD = {"method": "hierarchical", "n_groups": 3}
@@ -81,6 +81,7 @@ class TestFiles:
             "groups.ecsv",
             "groups.yaml",
             "linkage.ecsv",
+            "rule.ecsv",
             "obs-index.fits.gz",
             "conditions.png",
             "features.png",
@@ -136,7 +137,8 @@ class TestFiles:
         assert record["config"]["target"] == "Crab Nebula"
         assert record["features"]["energy_true"] == ["1 TeV"]
         assert record["features"]["position"]["unit"] == "deg"
-        assert record["scaling"]["constants"]["psf-radius"]["unit"] == "deg"
+        rule = record["rule"]
+        assert rule["scaling"]["constants"]["psf-radius"]["unit"] == "deg"
         assert record["parameters"]["linkage"] == {"method": "ward", "metric": "euclidean"}
         assert record["versions"]["obscluster"]
         for name in ("obs-index.fits.gz", "hdu-index.fits.gz"):
@@ -168,7 +170,7 @@ class TestPlotsOfCuts:
     def test_angles_are_drawn_where_they_were_cut(self, small_archive):
         edges = ("-90 deg", "90 deg", "270 deg")
         split = group(small_archive, {"method": "cuts", "by": "AZ_PNT", "edges": edges})
-        table = _with_quantity(split.obs_table, split.features, split.grouping)
+        table = _with_quantities(split.obs_table, split.features, split.grouping.rule.axes)
         drawn, labels = np.asarray(table["AZ_PNT"]), split.grouping.labels
         assert_array_equal(labels, np.where(drawn < 90, 1, 2))
         assert drawn.min() < 0
@@ -265,7 +267,7 @@ class TestSkippedRuns:
     ("content", "message"),
     [
         ({"radius": "2"}, None),
-        ({"colour": "red"}, "colour: Extra inputs"),
+        ({"colour": "red"}, "colour: unknown key; allowed here: archive"),
         ({"grouping": {"method": "magic"}}, "'hierarchical', 'cuts'"),
         ({"grouping": {"method": "cuts", "by": "A", "cut": ["1"], "edges": ["1"]}}, "one of cut"),
         ({"features": {"containment_fraction": 2}}, "features.containment_fraction"),

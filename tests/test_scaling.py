@@ -10,7 +10,12 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from obscluster import standard_scaler
 from obscluster.exceptions import RequestError
-from obscluster.scaling import feature_matrix, feature_names
+from obscluster.scaling import (
+    apply_scaling,
+    feature_matrix,
+    feature_names,
+    unscale,
+)
 
 finite = st.floats(-1e6, 1e6, allow_nan=False).map(lambda x: round(x, 6))
 
@@ -47,8 +52,13 @@ def test_constants_give_the_values_back():
     scaled = standard_scaler(table)
     constants = scaled.meta["scaling"]["constants"]["psf-radius"]
     assert constants["unit"] == "deg"
-    back = scaled["psf-radius"].value * constants["std"] + constants["mean"]
-    assert_allclose(back, table["psf-radius"].value, rtol=1e-14)
+    scaling, value = scaled.meta["scaling"], scaled["psf-radius"].value
+    assert_allclose(
+        unscale(value[:, None], scaling, ["psf-radius"])[:, 0],
+        table["psf-radius"].value,
+        rtol=1e-14,
+    )
+    assert_array_equal(apply_scaling(table, scaling)["psf-radius"].value, value)
 
 
 @pytest.mark.parametrize("value", [0.1, 1 / 3, 1e-300, 0.0])

@@ -10,16 +10,28 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from obscluster.assign import assign_observations
     from obscluster.features.table import get_features, get_irfs_features
     from obscluster.grouping.base import Grouping
-    from obscluster.grouping.cuts import group_by_cut, group_by_edges, group_by_quantiles
+    from obscluster.grouping.cuts import (
+        group_adaptive,
+        group_by_category,
+        group_by_cut,
+        group_by_edges,
+        group_by_livetime,
+        group_by_quantiles,
+        group_by_width,
+    )
     from obscluster.grouping.hierarchical import group_hierarchical, hierarchical_clustering
+    from obscluster.grouping.partition import group_hdbscan, group_kmeans, group_mixture
+    from obscluster.grouping.toolbox import group_runs
     from obscluster.obs_table import ObservationTable
     from obscluster.observation import Observation
     from obscluster.observations import Observations
     from obscluster.report.dendrogram import plot_dendrogram
     from obscluster.report.plots import plot_conditions, plot_features
-    from obscluster.scaling import standard_scaler
+    from obscluster.report.quality import plot_quality
+    from obscluster.scaling import scale_features, standard_scaler
     from obscluster.store import DataStore
 
 _HOMES = {
@@ -28,16 +40,27 @@ _HOMES = {
     "Observation": "obscluster.observation",
     "ObservationTable": "obscluster.obs_table",
     "Observations": "obscluster.observations",
+    "assign_observations": "obscluster.assign",
     "get_features": "obscluster.features.table",
     "get_irfs_features": "obscluster.features.table",
+    "group_adaptive": "obscluster.grouping.cuts",
+    "group_by_category": "obscluster.grouping.cuts",
     "group_by_cut": "obscluster.grouping.cuts",
     "group_by_edges": "obscluster.grouping.cuts",
+    "group_by_livetime": "obscluster.grouping.cuts",
     "group_by_quantiles": "obscluster.grouping.cuts",
+    "group_by_width": "obscluster.grouping.cuts",
+    "group_hdbscan": "obscluster.grouping.partition",
     "group_hierarchical": "obscluster.grouping.hierarchical",
+    "group_kmeans": "obscluster.grouping.partition",
+    "group_mixture": "obscluster.grouping.partition",
+    "group_runs": "obscluster.grouping.toolbox",
     "hierarchical_clustering": "obscluster.grouping.hierarchical",
     "plot_conditions": "obscluster.report.plots",
     "plot_dendrogram": "obscluster.report.dendrogram",
     "plot_features": "obscluster.report.plots",
+    "plot_quality": "obscluster.report.quality",
+    "scale_features": "obscluster.scaling",
     "standard_scaler": "obscluster.scaling",
 }
 
@@ -47,16 +70,27 @@ __all__ = [
     "Observation",
     "ObservationTable",
     "Observations",
+    "assign_observations",
     "get_features",
     "get_irfs_features",
+    "group_adaptive",
+    "group_by_category",
     "group_by_cut",
     "group_by_edges",
+    "group_by_livetime",
     "group_by_quantiles",
+    "group_by_width",
+    "group_hdbscan",
     "group_hierarchical",
+    "group_kmeans",
+    "group_mixture",
+    "group_runs",
     "hierarchical_clustering",
     "plot_conditions",
     "plot_dendrogram",
     "plot_features",
+    "plot_quality",
+    "scale_features",
     "standard_scaler",
 ]
 

@@ -59,7 +59,7 @@ def require_numbers(table: Table, name: str) -> Any:
     if name not in table.colnames:
         raise RequestError(unknown_name("column", str(name), table.colnames))
     if not is_numeric(table[name]):
-        raise RequestError(f"column {name} holds no numbers")
+        raise RequestError(f"column {name} holds no numbers; it can only be taken by categories")
     return table[name]
 
 

@@ -5,13 +5,51 @@ Quantities are texts with a unit, such as ``"2 deg"``.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 
 from obscluster.exceptions import RequestError
 
-__all__ = ["CutsConfig", "FeaturesConfig", "HierarchicalConfig", "RunConfig", "make_config"]
+__all__ = [
+    "ConstraintsConfig",
+    "CutConfig",
+    "CutsConfig",
+    "FeaturesConfig",
+    "GroupingConfig",
+    "HDBSCANConfig",
+    "HierarchicalConfig",
+    "KMeansConfig",
+    "MixtureConfig",
+    "RunConfig",
+    "ScalingConfig",
+    "SpreadConfig",
+    "make_config",
+]
+
+
+def _whole_or_auto(value: Any) -> Any:
+    if value is None or value == "auto":
+        return value
+    try:
+        number = int(value)
+    except (TypeError, ValueError):
+        number = 0
+    if number < 1 or number != float(value):
+        raise ValueError(f"{value!r}; expected a whole number from 1, or 'auto'")
+    return number
+
+
+Number = Annotated[int | Literal["auto"] | None, BeforeValidator(_whole_or_auto)]
+"""A number of groups; "auto" takes what `obscluster.assessment` suggests."""
 
 
 class _Strict(BaseModel):
@@ -31,30 +69,147 @@ class FeaturesConfig(_Strict):
     missing: Literal["unassigned", "drop-feature"] = "unassigned"
 
 
+class ScalingConfig(_Strict):
+    """How much a difference counts, see `obscluster.scaling.scale_features`."""
+
+    method: Literal["standard", "robust", "tolerance", "none"] = "standard"
+    tolerances: dict[str, str | float] = {}
+    weights: dict[str, float] = {}
+    log: tuple[str, ...] = ()
+
+
+class ConstraintsConfig(_Strict):
+    """What groups must keep to, see `obscluster.grouping.constraints`."""
+
+    within: tuple[str, ...] = ()
+    min_livetime: str | None = None
+    min_runs: PositiveInt | None = None
+    per_pointing: bool = False
+    short: Literal["merge", "unassign"] = "merge"
+    max_spread: dict[str, str | float] = {}
+    contiguous: bool = False
+
+    @model_validator(mode="after")
+    def _has_minimum(self) -> ConstraintsConfig:
+        if self.per_pointing and self.min_livetime is None and self.min_runs is None:
+            raise ValueError("per_pointing needs min_livetime or min_runs")
+        return self
+
+
 class HierarchicalConfig(_Strict):
-    """Clustering of scaled features."""
+    """A tree of merges; cut at a number of groups, or by another criterion of SciPy's."""
 
     method: Literal["hierarchical"] = "hierarchical"
-    n_groups: int = Field(default=2, ge=1)
+    n_groups: Number = None
     linkage: str = "ward"
     metric: str = "euclidean"
+    criterion: Literal["maxclust", "distance", "inconsistent"] = "maxclust"
+    threshold: float | None = Field(default=None, gt=0)
+
+    @model_validator(mode="after")
+    def _one_cut(self) -> HierarchicalConfig:
+        if (self.criterion == "maxclust") != (self.threshold is None):
+            raise ValueError(
+                "criterion distance or inconsistent goes with a threshold, maxclust with n_groups"
+            )
+        if self.threshold is not None and self.n_groups is not None:
+            raise ValueError("give n_groups or a threshold, not both")
+        return self
+
+
+class KMeansConfig(_Strict):
+    """Compact groups around centres."""
+
+    method: Literal["kmeans"] = "kmeans"
+    n_groups: Number = None
+    n_init: PositiveInt = 20
+    random_state: int = Field(default=0, ge=0)
+
+
+class MixtureConfig(_Strict):
+    """Components of a Gaussian mixture."""
+
+    method: Literal["mixture"] = "mixture"
+    n_groups: Number = None
+    covariance_type: Literal["full", "tied", "diag", "spherical"] = "full"
+    n_init: PositiveInt = 10
+    random_state: int = Field(default=0, ge=0)
+
+
+class HDBSCANConfig(_Strict):
+    """Dense regions, and noise."""
+
+    method: Literal["hdbscan"] = "hdbscan"
+    cluster_runs: int = Field(default=5, ge=2)
+    neighbours: PositiveInt | None = None
+    epsilon: float = Field(default=0.0, ge=0)
+
+
+class SpreadConfig(_Strict):
+    """The fewest groups that keep to ``constraints.max_spread``."""
+
+    method: Literal["spread"] = "spread"
+
+
+_WAYS = ("cut", "edges", "quantiles", "width", "livetime", "adaptive", "categories")
+
+
+class CutConfig(_Strict):
+    """One quantity, a feature or a column, and one way to cut it."""
+
+    column: str
+    cut: tuple[str | float, ...] | None = None
+    edges: tuple[str | float, ...] | None = None
+    quantiles: PositiveInt | tuple[float, ...] | None = None
+    width: PositiveInt | None = None
+    livetime: PositiveInt | None = None
+    adaptive: bool | None = None
+    categories: bool | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> CutConfig:
+        given = [name for name in _WAYS if getattr(self, name)]
+        if len(given) > 1:
+            raise ValueError(f"give one of {', '.join(_WAYS)}; not {' and '.join(given)}")
+        return self
+
+    @property
+    def way(self) -> tuple[str, Any]:
+        """How the quantity is cut, at the median unless told, and the value of that."""
+        name = next((name for name in _WAYS if getattr(self, name)), None)
+        return ("cut", "median") if name is None else (name, getattr(self, name))
 
 
 class CutsConfig(_Strict):
-    """Groups by one quantity: a feature or a column; one of cut, edges and quantiles."""
+    """Groups by one quantity, or by the combinations of several.
+
+    One quantity can be written in short: ``by: ZEN_PNT`` and ``edges: [...]`` beside it.
+    """
 
     method: Literal["cuts"] = "cuts"
-    by: str
-    cut: tuple[str, ...] | None = None
-    edges: tuple[str, ...] | None = None
-    quantiles: int | None = Field(default=None, ge=1)
+    by: tuple[CutConfig, ...] = Field(min_length=1)
 
-    @model_validator(mode="after")
-    def _one_rule(self) -> CutsConfig:
-        given = [name for name in ("cut", "edges", "quantiles") if getattr(self, name) is not None]
-        if len(given) > 1:
-            raise ValueError(f"give one of cut, edges and quantiles, not {' and '.join(given)}")
-        return self
+    @model_validator(mode="before")
+    @classmethod
+    def _in_short(cls, content: Any) -> Any:
+        if not isinstance(content, dict):
+            return content
+        by = content.get("by")
+        items = [by] if isinstance(by, str | dict) else by
+        if not isinstance(items, list | tuple):
+            return content
+        ways = {key: value for key, value in content.items() if key in _WAYS}
+        items = [{"column": item} if isinstance(item, str) else item for item in items]
+        if ways and len(items) == 1 and isinstance(items[0], dict):
+            items = [{**items[0], **ways}]
+            content = {key: value for key, value in content.items() if key not in _WAYS}
+        return {**content, "by": items}
+
+
+GroupingConfig = Annotated[
+    HierarchicalConfig | CutsConfig | KMeansConfig | MixtureConfig | HDBSCANConfig | SpreadConfig,
+    Field(discriminator="method"),
+]
 
 
 class RunConfig(_Strict):
@@ -66,10 +221,27 @@ class RunConfig(_Strict):
     radius: str = "2 deg"
     selection: tuple[dict[str, Any], ...] = ()
     features: FeaturesConfig = FeaturesConfig()
-    grouping: Annotated[HierarchicalConfig | CutsConfig, Field(discriminator="method")] = (
-        HierarchicalConfig()
-    )
+    scaling: ScalingConfig = ScalingConfig()
+    grouping: GroupingConfig = HierarchicalConfig()
+    constraints: ConstraintsConfig = ConstraintsConfig()
     workers: int = Field(default=1, ge=1)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> RunConfig:
+        spread = bool(self.constraints.max_spread)
+        if self.grouping.method == "spread" and not spread:
+            raise ValueError("method spread needs constraints.max_spread")
+        if spread and getattr(self.grouping, "n_groups", None) is not None:
+            raise ValueError("max_spread finds the number of groups itself; leave n_groups out")
+        if self.grouping.method == "cuts" and self.scaling != ScalingConfig():
+            raise ValueError("cuts take the quantities as they are; leave scaling out")
+        adaptive = isinstance(self.grouping, CutsConfig) and any(
+            cut.adaptive for cut in self.grouping.by
+        )
+        minimum = (self.constraints.min_livetime, self.constraints.min_runs)
+        if adaptive and minimum == (None, None):
+            raise ValueError("adaptive bins need constraints.min_livetime or min_runs")
+        return self
 
 
 def make_config(content: dict[str, Any]) -> RunConfig:
@@ -83,8 +255,42 @@ def make_config(content: dict[str, Any]) -> RunConfig:
     try:
         return RunConfig.model_validate(content)
     except ValidationError as error:
-        problems = []
-        for problem in error.errors(include_url=False):
-            where = ".".join(str(part) for part in problem["loc"])
-            problems.append(f"{where}: {problem['msg']} (given {problem['input']!r})")
+        problems = [
+            _problem(problem)
+            for problem in error.errors(include_url=False)
+            # Too short only because of what is wrong inside.
+            if problem["type"] != "too_short" or not problem["input"]
+        ]
         raise RequestError("; ".join(problems)) from None
+
+
+def _problem(problem: Any) -> str:
+    """A problem in words: where, what, and what was given or is allowed."""
+    where = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "union_tag_not_found":
+        methods = ", ".join(f.model_fields["method"].default for f in _models_in(GroupingConfig))
+        return f"{where}.method: missing; one of {methods}"
+    if problem["type"] == "extra_forbidden":
+        return f"{where}: unknown key; allowed here: {', '.join(_allowed(problem['loc']))}"
+    text = problem["msg"].removeprefix("Value error, ")
+    given = f" (given {problem['input']!r})" if problem["type"] != "value_error" else ""
+    return f"{where}: {text}{given}" if where else text
+
+
+def _allowed(loc: tuple[Any, ...]) -> list[str]:
+    """Keys of the part of the description that holds a key."""
+    models: list[type[BaseModel]] = [RunConfig]
+    for part in loc[:-1]:
+        tagged = [m for m in models if m.model_fields.get("method", Field()).default == part]
+        if tagged:
+            models = tagged
+            continue
+        fields = [m.model_fields[part] for m in models if part in m.model_fields]
+        models = [m for f in fields for m in _models_in(f.annotation)] or models
+    return sorted({name for model in models for name in model.model_fields})
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _models_in(part)]

@@ -3,45 +3,37 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from astropy import units as u
 from astropy.table import QTable, Table
-from numpy.typing import NDArray
 
+from obscluster.characterise import Progress, Runs, characterise, livetimes
+from obscluster.checksum import checksum
 from obscluster.columns import numbers
-from obscluster.config import CutsConfig, RunConfig
-from obscluster.engine import get_engine
-from obscluster.exceptions import ObsClusterWarning, RequestError, SkippedRunWarning
-from obscluster.features.catalog import load_features
-from obscluster.features.table import get_features
+from obscluster.config import RunConfig
+from obscluster.exceptions import ObsClusterWarning, RequestError
 from obscluster.grouping.base import UNASSIGNED, Grouping
-from obscluster.grouping.cuts import group_by_cut, group_by_edges, group_by_quantiles
-from obscluster.grouping.hierarchical import group_hierarchical
+from obscluster.grouping.methods import scaled_features
+from obscluster.grouping.toolbox import group_runs
 from obscluster.obs_table import ObservationTable
-from obscluster.observation import Observation
-from obscluster.results import (
-    checksum,
-    staged_directory,
-    versions,
-    write_obs_index,
-    write_run_lists,
-)
-from obscluster.scaling import feature_matrix, feature_names, standard_scaler
+from obscluster.results import staged_directory, versions, write_obs_index, write_run_lists
+from obscluster.scaling import feature_matrix
 from obscluster.store import DataStore
-from obscluster.target import Target, resolve_target
 
-__all__ = ["GroupResult", "group_observations", "livetimes", "write_results"]
+if TYPE_CHECKING:
+    from obscluster.assessment import Suggestion
+
+__all__ = ["GroupResult", "group_observations", "write_results"]
 
 FEATURES_FILE = "features.ecsv"
+# Numbers of groups that are tried for n_groups: auto.
+_MOST_SUGGESTED = 10
 # Features that vary less than this, relatively, do not tell runs apart.
 _SMALL_SPREAD = 1e-2
-
-Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,47 +44,40 @@ class GroupResult:
     ----------
     config : `~obscluster.config.RunConfig`
         What was asked.
-    data_store : `~obscluster.store.DataStore`
-        The archive.
-    obs_table : `~obscluster.obs_table.ObservationTable`
-        The selected observations.
-    selections : list of dict
-        What selected them.
-    cut_flow : `~astropy.table.Table`
-        How many each step dropped.
-    target : `~obscluster.target.Target` or None
-        Where the features were evaluated.
-    features : `~astropy.table.QTable`
-        Feature table, one row per selected observation.
-    scaling : dict
-        Constants that scaled the features, empty for cuts.
+    runs : `~obscluster.characterise.Runs`
+        The observations and their features.
     grouping : `~obscluster.grouping.base.Grouping`
-        The groups, rows as in ``features``.
+        The groups, rows as in the features.
     """
 
     config: RunConfig
-    data_store: DataStore
-    obs_table: ObservationTable
-    selections: list[dict[str, Any]]
-    cut_flow: Table
-    target: Target | None
-    features: QTable
-    scaling: dict[str, Any]
+    runs: Runs
     grouping: Grouping
 
     @property
-    def unassigned(self) -> dict[int, str]:
-        """Observations in no group, and why."""
-        rows = np.flatnonzero(self.grouping.labels == UNASSIGNED)
-        notes = self.features["notes"]
-        return {
-            int(self.grouping.obs_ids[row]): str(notes[row]) or self._outside(int(row))
-            for row in rows
-        }
+    def data_store(self) -> DataStore:
+        """The archive."""
+        return self.runs.data_store
 
-    def _outside(self, row: int) -> str:
-        column = self.grouping.parameters.get("by")
-        return f"{column} = {self.features[column][row]:.4g} is outside the edges"
+    @property
+    def obs_table(self) -> ObservationTable:
+        """The selected observations."""
+        return self.runs.obs_table
+
+    @property
+    def features(self) -> QTable:
+        """Feature table, one row per selected observation."""
+        return self.runs.features
+
+    @property
+    def cut_flow(self) -> Table:
+        """How many observations each step of the selection dropped."""
+        return self.runs.cut_flow
+
+    @property
+    def unassigned(self) -> Mapping[int, str]:
+        """Observations in no group, and why."""
+        return self.grouping.reasons
 
 
 def group_observations(config: RunConfig, progress: Progress | None = None) -> GroupResult:
@@ -115,36 +100,93 @@ def group_observations(config: RunConfig, progress: Progress | None = None) -> G
     RequestError
         If the archive cannot be read, the selection leaves no run, or the request cannot be met.
     """
-    data_store = DataStore.from_dir(config.archive)
-    table = data_store.obs_table
-    target = None
-    selections = [dict(step) for step in config.selection]
-    if config.target is not None:
-        target = resolve_target(table, config.target, config.radius, config.frame)
-        selections.insert(0, dict(target.selection))
-    selected = table.select_observations(selections)
-    cut_flow = table.cut_flow(selections)
-    if len(table) == 0:
-        raise RequestError(f"{config.archive}: the archive has no run")
-    if len(selected) == 0:
-        steps = "; ".join(f"{row['selection']} leaves {row['passed']}" for row in cut_flow)
-        raise RequestError(f"the selection leaves no run: {steps}; widen it")
-    features = _features(config, data_store, selected, target, progress)
-    scaling: dict[str, Any] = {}
-    if isinstance(config.grouping, CutsConfig):
-        grouping = _group_by(features, config.grouping)
-    else:
+    runs = characterise(config, progress)
+    if config.grouping.method != "cuts":
         if config.features.missing == "drop-feature":
-            features = _drop_incomplete(features)
-        _check_any_complete(features)
-        _warn_of_small_spread(features)
-        scaled = standard_scaler(features)
-        scaling = scaled.meta["scaling"]
-        options = {"method": config.grouping.linkage, "metric": config.grouping.metric}
-        grouping = group_hierarchical(scaled, options, {"t": config.grouping.n_groups})
-    return GroupResult(
-        config, data_store, selected, selections, cut_flow, target, features, scaling, grouping
-    )
+            runs = _drop_incomplete(runs)
+        _check_any_complete(runs.features, runs.names)
+        _warn_of_small_spread(runs.features, runs.names)
+    method, suggestion = config.grouping, None
+    if getattr(method, "n_groups", None) == "auto":
+        suggestion = _suggest(config, runs)
+        method = method.model_copy(update={"n_groups": suggestion.n_groups})
+    grouping = group_runs(runs.table, runs.names, method, config.scaling, config.constraints)
+    if suggestion is not None:
+        grouping = replace(grouping, remarks=[*grouping.remarks, f"suggested: {suggestion}"])
+    return GroupResult(config, runs, _with_notes(grouping, runs.features))
+
+
+def _suggest(config: RunConfig, runs: Runs) -> Suggestion:
+    """Number of groups, from the quality of the groups of one to ten."""
+    # scikit-learn takes a second to load.
+    from obscluster.assessment import quality, suggest_n_groups
+
+    scaled = scaled_features(runs.table, runs.names, config.scaling)
+    n_complete = int(np.isfinite(feature_matrix(scaled)[0]).all(axis=1).sum())
+    labels = {}
+    with warnings.catch_warnings():
+        # What a number that is not taken warns of does not matter.
+        warnings.simplefilter("ignore", ObsClusterWarning)
+        for n_groups in range(1, min(_MOST_SUGGESTED, n_complete) + 1):
+            method = config.grouping.model_copy(update={"n_groups": n_groups})
+            tried = group_runs(runs.table, runs.names, method, config.scaling)
+            labels[n_groups] = tried.labels
+    return suggest_n_groups(quality(runs.features[["obs_id", *runs.names]], scaled, labels))
+
+
+def _with_notes(grouping: Grouping, features: QTable) -> Grouping:
+    """Grouping whose reasons say also why features are missing."""
+    notes = dict(zip(features["obs_id"].tolist(), map(str, features["notes"]), strict=True))
+    reasons = {
+        obs_id: "; ".join(filter(None, [grouping.reasons.get(obs_id, ""), notes[obs_id]]))
+        for obs_id in grouping.obs_ids[grouping.labels == UNASSIGNED].tolist()
+    }
+    return replace(grouping, reasons=reasons)
+
+
+def _drop_incomplete(runs: Runs) -> Runs:
+    """Leave out the features that some run does not have, and say so."""
+    features, names = runs.features, runs.names
+    dropped = [name for name in names if not np.isfinite(numbers(features[name])).all()]
+    if not dropped:
+        return runs
+    if len(dropped) == len(names):
+        notes = "; ".join(dict.fromkeys(note for note in features["notes"] if note))
+        raise RequestError(f"no feature is there for all runs: {notes}")
+    kept = features.copy()
+    kept.remove_columns(dropped)
+    kept.meta["dropped"] = dropped
+    table = runs.table.copy()
+    table.remove_columns(dropped)
+    text = f"left out, since some runs do not have them: {', '.join(dropped)}"
+    warnings.warn(text, ObsClusterWarning, stacklevel=3)
+    names = [name for name in names if name not in dropped]
+    return replace(runs, features=kept, names=names, table=table)
+
+
+def _warn_of_small_spread(features: QTable, names: list[str]) -> None:
+    """Say when scaling would blow up differences that hardly exist."""
+    X, _ = feature_matrix(features[names])
+    spread = np.nanmax(X, axis=0) - np.nanmin(X, axis=0)
+    size = np.nanmax(np.abs(X), axis=0)
+    relative = np.divide(spread, size, out=np.zeros(len(names)), where=size > 0)
+    if len(X) > 1 and relative.max() < _SMALL_SPREAD and relative.max() > 0:
+        text = ", ".join(f"{n} by {r:.1g}" for n, r in zip(names, relative, strict=True))
+        warnings.warn(
+            f"the runs hardly differ, so the groups mean little: {text} of their values",
+            ObsClusterWarning,
+            stacklevel=3,
+        )
+
+
+def _check_any_complete(features: QTable, names: list[str]) -> None:
+    X, _ = feature_matrix(features[names])
+    if not np.isfinite(X).all(axis=1).any():
+        notes = list(dict.fromkeys(features["notes"]))
+        raise RequestError(
+            f"none of the {len(features)} runs has all of {', '.join(names)}: "
+            f"{'; '.join(notes[:3])}{' ...' if len(notes) > 3 else ''}"
+        )
 
 
 def write_results(
@@ -180,99 +222,10 @@ def write_results(
             files += write_plots(staging, result.obs_table, result.features, result.grouping)
         features = result.features.copy()
         features.remove_column("notes")
-        grouping_files = ["groups.ecsv", "groups.yaml"]
-        grouping_files += ["linkage.ecsv"] if result.grouping.linkage is not None else []
-        files += grouping_files
-        result.grouping.write(staging, features, _record(result) | {"files": sorted(files)})
+        files += result.grouping.files
+        record = _record(result) | {"files": sorted(files)}
+        result.grouping.write(staging, features, record)
     return sorted(files)
-
-
-def _features(
-    config: RunConfig,
-    data_store: DataStore,
-    selected: ObservationTable,
-    target: Target | None,
-    progress: Progress | None,
-) -> QTable:
-    obs_ids = np.asarray(selected["OBS_ID"]).tolist()
-    known = {obs.obs_id: obs for obs in data_store.get_observations(obs_ids, skip_missing=True)}
-    # A run that the hdu-index does not know keeps its row.
-    observations = [
-        known.get(obs_id) or Observation(obs_id, {}, row)
-        for obs_id, row in zip(obs_ids, selected, strict=True)
-    ]
-    asked = config.features
-    cuts = config.grouping if isinstance(config.grouping, CutsConfig) else None
-    with warnings.catch_warnings():
-        # What was skipped is part of the result, see GroupResult.unassigned.
-        warnings.simplefilter("ignore", SkippedRunWarning)
-        return get_features(
-            observations,
-            asked.names if cuts is None else cuts.by,
-            list(asked.energy),
-            position=target.position if target is not None and asked.offset is None else None,
-            fixed_offset=asked.offset,
-            containment_fraction=asked.containment_fraction,
-            own=load_features([Path(name) for name in asked.files]),
-            engine=get_engine(config.workers),
-            progress=None
-            if progress is None
-            else lambda rows: progress(rows, len(observations), "features"),
-        )
-
-
-def _drop_incomplete(features: QTable) -> QTable:
-    """Leave out the features that some run does not have, and say so."""
-    dropped = [
-        name for name in feature_names(features) if not np.isfinite(numbers(features[name])).all()
-    ]
-    if not dropped:
-        return features
-    if len(dropped) == len(feature_names(features)):
-        notes = "; ".join(dict.fromkeys(note for note in features["notes"] if note))
-        raise RequestError(f"no feature is there for all runs: {notes}")
-    kept = features.copy()
-    kept.remove_columns(dropped)
-    kept.meta["dropped"] = dropped
-    text = f"left out, since some runs do not have them: {', '.join(dropped)}"
-    warnings.warn(text, ObsClusterWarning, stacklevel=3)
-    return kept
-
-
-def _warn_of_small_spread(features: QTable) -> None:
-    """Say when scaling would blow up differences that hardly exist."""
-    X, names = feature_matrix(features)
-    spread = np.nanmax(X, axis=0) - np.nanmin(X, axis=0)
-    size = np.nanmax(np.abs(X), axis=0)
-    relative = np.divide(spread, size, out=np.zeros(len(names)), where=size > 0)
-    if len(X) > 1 and relative.max() < _SMALL_SPREAD and relative.max() > 0:
-        text = ", ".join(f"{n} by {r:.1g}" for n, r in zip(names, relative, strict=True))
-        warnings.warn(
-            f"the runs hardly differ, so the groups mean little: {text} of their values",
-            ObsClusterWarning,
-            stacklevel=3,
-        )
-
-
-def _check_any_complete(features: QTable) -> None:
-    X, columns = feature_matrix(features)
-    if not np.isfinite(X).all(axis=1).any():
-        notes = list(dict.fromkeys(features["notes"]))
-        raise RequestError(
-            f"none of the {len(features)} runs has all of {', '.join(columns)}: "
-            f"{'; '.join(notes[:3])}{' ...' if len(notes) > 3 else ''}"
-        )
-
-
-def _group_by(features: QTable, config: CutsConfig) -> Grouping:
-    columns = feature_names(features)
-    if len(columns) > 1:
-        raise RequestError(f"{config.by} at several energies; give one, such as {columns[0]}")
-    if config.edges is not None:
-        return group_by_edges(features, columns[0], config.edges)
-    if config.quantiles is not None:
-        return group_by_quantiles(features, columns[0], config.quantiles)
-    return group_by_cut(features, columns[0], config.cut or "median")
 
 
 def _record(result: GroupResult) -> dict[str, Any]:
@@ -292,23 +245,14 @@ def _record(result: GroupResult) -> dict[str, Any]:
         "config": result.config.model_dump(),
         "archive": str(result.data_store.base_dir),
         "index_files": {path.name: checksum(path) for path in result.data_store.index_files},
-        "selection": result.selections,
+        "selection": result.runs.selections,
         "cut_flow": [
             dict(zip(result.cut_flow.colnames, row, strict=True))
             for row in result.cut_flow.iterrows()
         ],
         "features": dict(result.features.meta),
         "feature_files": {name: checksum(Path(name)) for name in result.config.features.files},
-        "scaling": result.scaling,
+        "clustered": result.runs.names,
         "n_obs": len(result.grouping),
         "groups": groups,
-        "unassigned": result.unassigned,
     }
-
-
-def livetimes(table: ObservationTable) -> NDArray[np.float64]:
-    """Live time of each observation in hours, zero where the index does not say."""
-    if "LIVETIME" not in table.colnames:
-        return np.zeros(len(table))
-    seconds = numbers(table["LIVETIME"], u.s)
-    return np.nan_to_num(seconds / 3600)

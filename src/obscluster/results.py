@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 import shutil
@@ -23,7 +22,6 @@ from obscluster.yaml_file import read_yaml
 
 __all__ = [
     "check_output",
-    "checksum",
     "staged_directory",
     "versions",
     "write_obs_index",
@@ -133,15 +131,9 @@ def write_obs_index(directory: Path, table: ObservationTable, grouping: Grouping
     return [name]
 
 
-def checksum(path: Path) -> str:
-    """SHA-256 of a file, as ``sha256:<hex>``."""
-    with path.open("rb") as file:
-        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
-
-
 def versions() -> dict[str, str]:
     """Versions of what computed a result."""
-    names = ("numpy", "scipy", "astropy")
+    names = ("numpy", "scipy", "astropy", "scikit-learn", "fastcluster")
     return {"obscluster": __version__, "python": platform.python_version()} | {
         name: version(name) for name in names
     }

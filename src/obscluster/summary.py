@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import shutil
+import textwrap
 
 import numpy as np
 from astropy import units as u
 from numpy.typing import NDArray
 
+from obscluster.assess import Assessment
+from obscluster.assign import Assignment
+from obscluster.characterise import livetimes
+from obscluster.columns import range_of
 from obscluster.grouping.base import UNASSIGNED
-from obscluster.pipeline import GroupResult, livetimes
-from obscluster.scaling import feature_names
+from obscluster.pipeline import GroupResult
+from obscluster.scaling import period_of
 
-__all__ = ["describe_result"]
+__all__ = ["describe_assessment", "describe_assignment", "describe_result"]
 
 _MAX_GROUPS = 40
+_MAX_RUNS = 20
 
 
 def describe_result(result: GroupResult) -> str:
@@ -41,13 +47,99 @@ def describe_result(result: GroupResult) -> str:
     lines += ["", *_fit(_group_rows(result, hours))]
     if grouping.n_groups > _MAX_GROUPS:
         lines.append(f"... and {grouping.n_groups - _MAX_GROUPS} more groups")
+    lines += ["", *result.grouping.remarks] if result.grouping.remarks else []
+    return "\n".join(lines)
+
+
+def describe_assignment(assignment: Assignment) -> str:
+    """One sentence, a table of the groups, and the runs that fit none.
+
+    Parameters
+    ----------
+    assignment : `~obscluster.assign.Assignment`
+        The assignment.
+
+    Returns
+    -------
+    text : str
+        Several lines, for a terminal.
+    """
+    table, grouping = assignment.table, assignment.grouping
+    n_none = assignment.count("fits none")
+    lines = [
+        (
+            f"{len(table)} observations: {assignment.count('known')} known, "
+            f"{assignment.count('new')} new in their groups, {n_none} fit none"
+        ),
+        "",
+    ]
+    rows = [["group", *(["name"] if grouping.names else []), "runs", "new"]]
+    for label in range(1, min(grouping.n_groups, _MAX_GROUPS) + 1):
+        n_new = int(((table["label"] == label) & (table["status"] == "new")).sum())
+        row = [f"group_{label}", str((grouping.labels == label).sum()), str(n_new)]
+        if grouping.names:
+            row.insert(1, grouping.names.get(label, ""))
+        rows.append(row)
+    lines += _lines(rows)
+    outside = table[table["status"] == "fits none"]
+    lines += [""] if len(outside) else []
+    lines += [f"run {row['obs_id']} fits none: {row['notes']}" for row in outside[:_MAX_RUNS]]
+    if len(outside) > _MAX_RUNS:
+        lines.append(f"... and {len(outside) - _MAX_RUNS} more")
+    return "\n".join(lines)
+
+
+def describe_assessment(assessment: Assessment) -> str:
+    """Spreads, quality by number of groups, outliers and stability.
+
+    Parameters
+    ----------
+    assessment : `~obscluster.assess.Assessment`
+        The assessment.
+
+    Returns
+    -------
+    text : str
+        Several lines, for a terminal.
+    """
+    lines = ["largest spread within a group", ""]
+    rows = [["feature", "spread", "per cent", "in", "farthest run"]]
+    for row in assessment.worst:
+        percent = f"{row['percent']:.1f} %" if np.isfinite(row["percent"]) else "-"
+        spread = f"{row['spread']:.4g} {row['unit']}".rstrip()
+        away = f"{row['worst_run']} ({row['deviation']:+.3g} from the mean)"
+        rows.append([row["feature"], spread, percent, f"group_{row['label']}", away])
+    lines += _lines(rows)
+    quality = assessment.quality
+    rows = [["groups", "silhouette", "of even runs", "Calinski-Harabasz", "Davies-Bouldin"]]
+    rows[0] += ["smallest group"]
+    for row in quality:
+        values = [row["silhouette"], row["silhouette_even"], row["calinski_harabasz"]]
+        texts = [f"{value:.3g}" if np.isfinite(value) else "-" for value in values]
+        last = row["davies_bouldin"]
+        texts.append(f"{last:.3g}" if np.isfinite(last) else "-")
+        rows.append([str(row["n_groups"]), *texts, f"{row['smallest']} runs"])
+    lines += ["", "quality of the groups", "", *_lines(rows)]
+    if assessment.suggestion is not None:
+        lines += ["", *textwrap.wrap(f"suggested: {assessment.suggestion}", 100)]
+    odd = assessment.outliers
+    n_odd = "1 run is" if len(odd) == 1 else f"{len(odd) or 'no'} runs are"
+    lines += ["", f"{n_odd} far from every group"]
+    lines += [
+        f"  run {row['obs_id']}: {row['feature']} is {row['deviation']:+.1f} scatters from "
+        f"group_{row['nearest']}, the nearest"
+        for row in odd[:_MAX_RUNS]
+    ]
+    if assessment.stability is not None:
+        lines += ["", *str(assessment.stability).splitlines()]
     return "\n".join(lines)
 
 
 def _group_rows(result: GroupResult, hours: NDArray[np.float64]) -> list[list[str]]:
     """Header, and for each group its runs, hours and the range of every feature."""
     grouping, features = result.grouping, result.features
-    columns = {name: u.Quantity(features[name]) for name in feature_names(features)}
+    names = [name for name in features.colnames if name in (features.meta.get("names") or ())]
+    columns = {name: u.Quantity(features[name]) for name in names}
     units = {name: column.unit.to_string("fits") for name, column in columns.items()}
     rows = [
         ["group", *(["name"] if grouping.names else []), "runs", "livetime"]
@@ -58,9 +150,10 @@ def _group_rows(result: GroupResult, hours: NDArray[np.float64]) -> list[list[st
         row = [f"group_{label}", str(inside.sum()), f"{hours[inside].sum():.1f} h"]
         if grouping.names:
             row.insert(1, grouping.names.get(label, ""))
-        for column in columns.values():
-            members = column.value[inside]
-            row.append(f"{members.min():.4g} to {members.max():.4g}")
+        for name, column in columns.items():
+            # A range of angles may go through north: -10 to 20 deg.
+            lo, hi = range_of(column.value[inside], period_of(name, features[name]))
+            row.append(f"{lo:.4g} to {hi:.4g}")
         rows.append(row)
     return rows
 

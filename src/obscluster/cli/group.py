@@ -8,6 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from obscluster.cli.common import add_command, progress_bar
+from obscluster.cli.group_arguments import (
+    METHODS,
+    OPTIONS,
+    WAYS,
+    add_constraints,
+    add_methods,
+    add_scaling,
+)
 from obscluster.exceptions import ObsClusterError
 
 if TYPE_CHECKING:
@@ -25,6 +33,11 @@ examples:
   zenith angle in bins:
     obscluster group $GAMMAPY_DATA/hess-dl3-dr1 --by ZEN_PNT --edges "0 deg" "30 deg" "60 deg" \\
         --output results/
+  bins of cos zenith with 5 h each, per number of telescopes, for background models:
+    obscluster group $GAMMAPY_DATA/hess-dl3-dr1 --by cos-zenith --adaptive --min-livetime "5 h" \\
+        --within N_TELS --output results/
+  the fewest groups in which the PSF varies by no more than 15 %:
+    obscluster group $GAMMAPY_DATA/hess-dl3-dr1 --max-spread psf-r68=15% --output results/
 """
 
 
@@ -88,21 +101,9 @@ def add(commands: Any) -> None:
         help="where a run lacks a feature, leave that run out of the groups (default) or the "
         "feature out of the clustering",
     )
-    cluster = command.add_argument_group("groups by hierarchical clustering (default)")
-    cluster.add_argument("--n-groups", type=int, metavar="N", help="number of groups (default: 2)")
-    cluster.add_argument(
-        "--linkage", metavar="METHOD", help="SciPy's linkage method (default: ward)"
-    )
-    cluster.add_argument("--metric", help="SciPy's distance metric (default: euclidean)")
-    cuts = command.add_argument_group("or groups by one quantity")
-    cuts.add_argument(
-        "--by", metavar="NAME", help="a feature, or a column of the obs-index such as ZEN_PNT"
-    )
-    cuts.add_argument(
-        "--cut", nargs="+", metavar="VALUE", help='"median" (default), "mean", or values with unit'
-    )
-    cuts.add_argument("--edges", nargs="+", metavar="VALUE", help="bin edges, with unit")
-    cuts.add_argument("--quantiles", type=int, metavar="N", help="N groups of equal size")
+    add_methods(command)
+    add_scaling(command)
+    add_constraints(command)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -130,20 +131,10 @@ def _config_content(arguments: argparse.Namespace) -> dict[str, Any]:
         "files": arguments.feature_file,
     }
     clustered = {"names": arguments.features, "missing": arguments.missing}
-    cuts = {"cut": arguments.cut, "edges": arguments.edges, "quantiles": arguments.quantiles}
-    clustering = {
-        "n_groups": arguments.n_groups,
-        "linkage": arguments.linkage,
-        "metric": arguments.metric,
-    }
-    grouping: dict[str, Any] = {"method": "cuts", "by": arguments.by} | _given(cuts)
-    if arguments.by is None:
-        if _given(cuts):
-            raise _usage(_given(cuts), "needs --by NAME, the quantity to split")
-        grouping = {"method": "hierarchical"} | _given(clustering)
-    elif _given(clustered | clustering):
+    grouping = _grouping(arguments)
+    if grouping["method"] == "cuts" and _given(clustered):
         text = "belongs to clustering, which --by replaces; leave one of them out"
-        raise _usage(_given(clustered | clustering), text)
+        raise _usage(_given(clustered), text)
     where = [
         {"type": "par_box", "variable": column, "value_range": [low, high]}
         for column, low, high in arguments.where
@@ -155,9 +146,109 @@ def _config_content(arguments: argparse.Namespace) -> dict[str, Any]:
         "radius": arguments.radius,
         "selection": where,
         "grouping": grouping,
+        "scaling": _scaling(arguments),
+        "constraints": _constraints(arguments),
         "features": _given(features | clustered),
         "workers": arguments.workers,
     }
+
+
+def _grouping(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Method and its options; those of other methods are an error."""
+    ways = _given({name: getattr(arguments, name) for name in WAYS})
+    options = {
+        "n_groups": arguments.n_groups,
+        "linkage": arguments.linkage,
+        "metric": arguments.metric,
+        "criterion": arguments.criterion,
+        "threshold": arguments.threshold,
+        "covariance_type": arguments.covariance,
+        "cluster_runs": arguments.cluster_runs,
+        "neighbours": arguments.neighbours,
+        "epsilon": arguments.epsilon,
+        "random_state": arguments.random_state,
+    }
+    default = "hierarchical"
+    if arguments.by is not None:
+        default = "cuts"
+    elif arguments.max_spread and not _given(options):
+        default = "spread"
+    method = arguments.method or default
+    if arguments.by is None and ways:
+        raise _usage(ways, "needs --by NAME, the quantity to split")
+    if method != "cuts" and arguments.by is not None:
+        raise _usage({"by": arguments.by}, f"belongs to --method cuts, not to {method}")
+    allowed = METHODS[method]
+    wrong = {name: value for name, value in _given(options).items() if name not in allowed}
+    if wrong and arguments.by is not None:
+        raise _usage(wrong, "belongs to clustering, which --by replaces; leave one of them out")
+    if wrong:
+        names = ", ".join(f"--{OPTIONS.get(n, n)}" for n in allowed) or "none"
+        raise _usage(wrong, f"is no option of --method {method}, which has {names}")
+    grouping: dict[str, Any] = {"method": method} | _given(options)
+    if method == "cuts":
+        if arguments.by is None:
+            raise _usage({"method": method}, "cuts needs --by NAME, the quantity to split")
+        grouping["by"] = [_cut(text) for text in arguments.by]
+        if ways and len(grouping["by"]) > 1:
+            text = "is for one quantity; of several, write --by NAME=WAY:VALUES ..."
+            raise _usage(ways, text)
+        if ways:
+            grouping["by"][0] |= ways
+    return grouping
+
+
+def _cut(text: str) -> dict[str, Any]:
+    """A quantity and its way, from NAME, NAME=categories or NAME=edges:0,30,60."""
+    name, given, rest = text.partition("=")
+    if not given:
+        return {"column": name}
+    way, _, values = rest.partition(":")
+    if way not in WAYS:
+        raise _usage({"by": text}, f"{text}: unknown way {way!r}; one of {', '.join(WAYS)}")
+    if way in ("adaptive", "categories"):
+        return {"column": name, way: True}
+    items = [item.strip() for item in values.split(",") if item.strip()]
+    return {"column": name, way: items if way in ("cut", "edges") else values}
+
+
+def _scaling(arguments: argparse.Namespace) -> dict[str, Any]:
+    method = arguments.scaling or ("tolerance" if arguments.tolerance else None)
+    return _given(
+        {
+            "method": method,
+            "tolerances": _pairs("tolerance", arguments.tolerance),
+            "weights": _pairs("weight", arguments.weight),
+            "log": arguments.log,
+        }
+    )
+
+
+def _constraints(arguments: argparse.Namespace) -> dict[str, Any]:
+    return _given(
+        {
+            "within": arguments.within,
+            "min_livetime": arguments.min_livetime,
+            "min_runs": arguments.min_runs,
+            "per_pointing": arguments.per_pointing,
+            "short": arguments.short,
+            "max_spread": _pairs("max_spread", arguments.max_spread),
+            "contiguous": arguments.contiguous,
+        }
+    )
+
+
+def _pairs(option: str, given: list[str] | None) -> dict[str, str] | None:
+    """Names and values from NAME=VALUE ..."""
+    if given is None:
+        return None
+    pairs = {}
+    for text in given:
+        name, separator, value = text.partition("=")
+        if not (name and separator and value):
+            raise _usage({option: text}, f"{text}: expected NAME=VALUE, such as psf-r68=10%")
+        pairs[name] = value
+    return pairs
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:
@@ -167,9 +258,8 @@ def _given(options: dict[str, Any]) -> dict[str, Any]:
 def _usage(options: dict[str, Any], text: str) -> ObsClusterError:
     from obscluster.exceptions import RequestError
 
-    names = {"names": "features", "containment_fraction": "containment", "n_groups": "n-groups"}
     first = next(iter(options))
-    return RequestError(f"--{names.get(first, first)} {text}")
+    return RequestError(f"--{OPTIONS.get(first, first)} {text}")
 
 
 def _print_result(result: GroupResult) -> None:

@@ -41,6 +41,12 @@ def airmass(run: Run) -> float:
     return float(1.0 / np.cos(np.radians(angle)))
 
 
+@feature("cos-zenith", description="Cosine of the zenith angle")
+def cos_zenith(run: Run) -> float:
+    """Responses change evenly with it, which makes it the usual axis of zenith bins."""
+    return float(np.cos(np.radians(zenith.function(run))))
+
+
 @feature("azimuth", unit="deg", description="Azimuth, north to east", period=360.0)
 def azimuth(run: Run) -> float:
     """AZ_PNT, or computed at mid-time; from 0 to 360 deg."""
@@ -131,6 +137,7 @@ def _altaz(run: Run) -> SkyCoord:
 FEATURES = (
     zenith,
     airmass,
+    cos_zenith,
     azimuth,
     offset,
     livetime,

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from astropy.table import QTable, Table
+from astropy.table import QTable, Table, vstack
 from numpy.typing import ArrayLike, NDArray
 
-from obscluster.exceptions import ArchiveError, RequestError
+from obscluster.checksum import checksum
+from obscluster.exceptions import ArchiveError, ObsClusterWarning, RequestError
+from obscluster.grouping.rules import Rule, rule_from_record
+from obscluster.grouping.trees import prune_tree, reorder_leaves
 from obscluster.yaml_file import plain, read_yaml, write_yaml
 
 __all__ = ["UNASSIGNED", "Grouping"]
@@ -23,6 +27,7 @@ UNASSIGNED = -1
 RECORD_FILE = "groups.yaml"
 TABLE_FILE = "groups.ecsv"
 LINKAGE_FILE = "linkage.ecsv"
+RULE_FILE = "rule.ecsv"
 _LINKAGE_COLUMNS = ("left", "right", "height", "n_obs")
 
 
@@ -43,6 +48,12 @@ class Grouping:
         What made the grouping.
     names : mapping, optional
         Label to a name such as ``low_zenith``, for groups that have one.
+    rule : `~obscluster.grouping.rules.Rule`, optional
+        How a new run finds its group.
+    reasons : mapping, optional
+        Observation to why it is in no group.
+    remarks : sequence of str, optional
+        What the method and its constraints did that the user should know.
 
     Raises
     ------
@@ -55,6 +66,9 @@ class Grouping:
     linkage: NDArray[np.float64] | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
     names: Mapping[int, str] = field(default_factory=dict)
+    rule: Rule | None = None
+    reasons: Mapping[int, str] = field(default_factory=dict)
+    remarks: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         obs_ids = np.array(self.obs_ids, dtype=np.int64)
@@ -70,6 +84,8 @@ class Grouping:
         object.__setattr__(self, "labels", labels)
         object.__setattr__(self, "parameters", plain(self.parameters))
         object.__setattr__(self, "names", {int(k): str(v) for k, v in self.names.items()})
+        object.__setattr__(self, "reasons", {int(k): str(v) for k, v in self.reasons.items()})
+        object.__setattr__(self, "remarks", tuple(self.remarks))
         if self.linkage is not None:
             object.__setattr__(self, "linkage", np.array(self.linkage, dtype=float).reshape(-1, 4))
 
@@ -85,6 +101,9 @@ class Grouping:
             and np.array_equal(self.labels, other.labels)
             and self.parameters == other.parameters
             and self.names == other.names
+            and self.reasons == other.reasons
+            and self.remarks == other.remarks
+            and _content_of(self.rule) == _content_of(other.rule)
         )
 
     __hash__ = None  # type: ignore[assignment]
@@ -117,11 +136,74 @@ class Grouping:
             [self.names.get(int(label), str(label)) for label in self.labels], dtype=str
         )
 
+    @property
+    def files(self) -> list[str]:
+        """Names of the files that `write` writes."""
+        matrices: list[Table] = []
+        if self.rule is not None:
+            _detached(self.rule.record(), matrices)
+        files = [TABLE_FILE, RECORD_FILE]
+        files += [LINKAGE_FILE] if self.linkage is not None else []
+        return files + ([RULE_FILE] if matrices else [])
+
     def label_of(self, obs_ids: ArrayLike) -> NDArray[np.int64]:
         """Labels of the given observations; -1 for those that are not in the grouping."""
         known = dict(zip(self.obs_ids.tolist(), self.labels.tolist(), strict=True))
         wanted = np.atleast_1d(np.asarray(obs_ids, dtype=np.int64))
         return np.array([known.get(i, UNASSIGNED) for i in wanted.tolist()], dtype=np.int64)
+
+    def reordered(self, order: ArrayLike) -> Grouping:
+        """The same grouping with its rows in another order.
+
+        Parameters
+        ----------
+        order : array_like of int
+            Which row comes next, shape (n_obs,).
+        """
+        order = np.asarray(order, dtype=np.int64)
+        tree = self.linkage
+        if tree is not None:
+            rows = np.empty(len(order), dtype=np.int64)
+            rows[order] = np.arange(len(order))
+            tree = reorder_leaves(tree, rows[self.labels != UNASSIGNED])
+        return replace(self, obs_ids=self.obs_ids[order], labels=self.labels[order], linkage=tree)
+
+    def relabelled(
+        self, labels: Mapping[int, int], reason: str = "", remarks: Sequence[str] = ()
+    ) -> Grouping:
+        """Grouping whose groups are merged or given up.
+
+        Parameters
+        ----------
+        labels : mapping
+            Label to the one of the group that it becomes part of; -1 to give the group up. Groups
+            are numbered anew in the order of these.
+        reason : str
+            Why the runs of groups that are given up are in none.
+        remarks : sequence of str
+            Added to those of the grouping.
+        """
+        kept = sorted({new for new in labels.values() if new != UNASSIGNED})
+        number = {new: i for i, new in enumerate(kept, start=1)} | {UNASSIGNED: UNASSIGNED}
+        final = {int(old): number[new] for old, new in labels.items()}
+        changed = np.array([final.get(k, UNASSIGNED) for k in self.labels.tolist()], dtype=int)
+        given_up = self.obs_ids[(changed == UNASSIGNED) & (self.labels != UNASSIGNED)]
+        names: dict[int, str] = {}
+        for old, new in sorted(final.items()):
+            if new != UNASSIGNED and old in self.names:
+                names[new] = f"{names[new]}+{self.names[old]}" if new in names else self.names[old]
+        tree = self.linkage
+        if tree is not None:
+            tree = prune_tree(tree, changed[self.labels != UNASSIGNED] != UNASSIGNED)
+        return replace(
+            self,
+            labels=changed,
+            linkage=tree,
+            names=names,
+            rule=None if self.rule is None else self.rule.relabelled(final),
+            reasons={**self.reasons, **dict.fromkeys(given_up.tolist(), reason)},
+            remarks=(*self.remarks, *remarks),
+        )
 
     def __str__(self) -> str:
         lines = [f"{len(self)} observations in {self.n_groups} groups"]
@@ -137,7 +219,10 @@ class Grouping:
         features: Table | None = None,
         record: Mapping[str, Any] | None = None,
     ) -> list[str]:
-        """Write ``groups.ecsv``, ``groups.yaml`` and, with a tree, ``linkage.ecsv``.
+        """Write ``groups.yaml`` and tables.
+
+        ``groups.ecsv`` has the labels, ``linkage.ecsv`` the tree, if there is one, and
+        ``rule.ecsv`` what a rule needs that compares with earlier runs.
 
         Parameters
         ----------
@@ -159,22 +244,30 @@ class Grouping:
         table["label"] = self.labels
         table["label"].info.description = "Group, -1 for none"
         table.meta.clear()
-        table.write(directory / TABLE_FILE, format="ascii.ecsv", overwrite=True)
-        files = [TABLE_FILE, RECORD_FILE]
+        tables: dict[str, Table] = {TABLE_FILE: table}
         if self.linkage is not None:
             tree = Table(self.linkage, names=_LINKAGE_COLUMNS)
             for name in ("left", "right", "n_obs"):
                 tree[name] = tree[name].astype(int)
-            tree.write(directory / LINKAGE_FILE, format="ascii.ecsv", overwrite=True)
-            files.append(LINKAGE_FILE)
-        content = {
+            tables[LINKAGE_FILE] = tree
+        matrices: list[Table] = []
+        rule = None if self.rule is None else _detached(self.rule.record(), matrices)
+        if matrices:
+            tables[RULE_FILE] = vstack(matrices)
+        for name, content in tables.items():
+            content.write(directory / name, format="ascii.ecsv", overwrite=True)
+        record = {
             **(record or {}),
             "parameters": self.parameters,
             "names": self.names,
+            "remarks": list(self.remarks),
+            "unassigned": self.reasons,
             "linkage": LINKAGE_FILE if self.linkage is not None else None,
+            "rule": rule,
+            "checksums": {name: checksum(directory / name) for name in tables},
         }
-        write_yaml(directory / RECORD_FILE, content)
-        return files
+        write_yaml(directory / RECORD_FILE, record)
+        return self.files
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Grouping:
@@ -199,10 +292,66 @@ class Grouping:
             if record["linkage"] is not None:
                 columns = Table.read(directory / record["linkage"], format="ascii.ecsv")
                 tree = np.column_stack([columns[name] for name in _LINKAGE_COLUMNS])
-            return cls(table["obs_id"], table["label"], tree, record["parameters"], record["names"])
+            matrices = None
+            if (directory / RULE_FILE).exists():
+                matrices = Table.read(directory / RULE_FILE, format="ascii.ecsv")
+            rule = record["rule"]
+            _warn_of_changes(directory, record["checksums"])
+            return cls(
+                table["obs_id"],
+                table["label"],
+                tree,
+                record["parameters"],
+                record["names"],
+                None if rule is None else rule_from_record(_attached(rule, matrices)),
+                record["unassigned"],
+                record["remarks"],
+            )
         except FileNotFoundError as error:
             raise ArchiveError(
                 f"{error.filename}: no such file; is {directory} a result?"
             ) from None
         except (KeyError, TypeError, ValueError) as error:
             raise ArchiveError(f"{directory}: not the files of a grouping ({error})") from None
+
+
+def _detached(content: Any, tables: list[Table]) -> Any:
+    """Content with a number in place of each table, which goes to the end of the list."""
+    if isinstance(content, Table):
+        table = content.copy()
+        table["part"] = np.full(len(table), len(tables))
+        tables.append(table)
+        return {"part": len(tables) - 1}
+    if isinstance(content, Mapping):
+        return {key: _detached(value, tables) for key, value in content.items()}
+    return content
+
+
+def _attached(content: Any, matrices: Table | None) -> Any:
+    """Content with its tables back in place."""
+    if not isinstance(content, Mapping):
+        return content
+    if set(content) == {"part"}:
+        if matrices is None:
+            raise ArchiveError(f"no {RULE_FILE} beside {RECORD_FILE}, which refers to it")
+        return matrices[np.asarray(matrices["part"]) == content["part"]]
+    return {key: _attached(value, matrices) for key, value in content.items()}
+
+
+def _content_of(rule: Rule | None) -> Any:
+    """What a rule is, in values that can be compared."""
+    if rule is None:
+        return None
+    tables: list[Table] = []
+    record = plain(_detached(rule.record(), tables))
+    return record, [[list(row) for row in table.iterrows()] for table in tables]
+
+
+def _warn_of_changes(directory: Path, checksums: Mapping[str, str]) -> None:
+    changed = [name for name, value in checksums.items() if checksum(directory / name) != value]
+    if changed:
+        warnings.warn(
+            f"{directory}: {', '.join(changed)} changed since {RECORD_FILE} was written",
+            ObsClusterWarning,
+            stacklevel=3,
+        )

@@ -1,32 +1,51 @@
-"""Groups by an observing quantity: at a cut value, between edges, or at quantiles.
+"""Groups that can be said in one sentence: intervals of a quantity, categories, and both.
 
 A value on a cut belongs to the upper group. Missing values, and those outside the outer edges,
-belong nowhere.
+belong nowhere. Where to cut is decided in `obscluster.grouping.edges`.
 """
 
 from __future__ import annotations
 
+import contextlib
+import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from astropy import units as u
 from astropy.table import Table
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from obscluster.columns import full_turn, numbers, require_numbers
-from obscluster.exceptions import ObsClusterWarning, RequestError
+from obscluster.exceptions import ObsClusterWarning, RequestError, unknown_name
 from obscluster.grouping.base import UNASSIGNED, Grouping
+from obscluster.grouping.edges import (
+    STATISTICS,
+    adaptive_edges,
+    bin_labels,
+    cut_edges,
+    livetime_edges,
+    quantile_edges,
+    width_edges,
+)
+from obscluster.grouping.rules import Bins, Categories, Cells
+from obscluster.grouping.rules.base import texts_of
 
-__all__ = ["bin_labels", "group_by_cut", "group_by_edges", "group_by_quantiles"]
-
-STATISTICS: dict[str, Callable[[NDArray[np.float64]], Any]] = {
-    "median": np.median,
-    "mean": np.mean,
-}
-"""Cuts that the data define."""
+__all__ = [
+    "bin_labels",
+    "bins_of",
+    "categories_of",
+    "group_adaptive",
+    "group_by_category",
+    "group_by_cells",
+    "group_by_cut",
+    "group_by_edges",
+    "group_by_livetime",
+    "group_by_quantiles",
+    "group_by_width",
+]
 
 # What people call these columns.
 _WORDS = {
@@ -36,40 +55,9 @@ _WORDS = {
     "OFFSET_OBJ": "offset",
     "LIVETIME": "livetime",
     "MUONEFF": "muoneff",
+    "TELLIST": "telescopes",
+    "N_TELS": "n_tels",
 }
-
-
-def bin_labels(values: ArrayLike, edges: ArrayLike) -> NDArray[np.int64]:
-    """Bin of each value, numbered from 1 without gaps.
-
-    Parameters
-    ----------
-    values : array_like
-        Numbers, shape (n,); NaN where missing.
-    edges : array_like
-        Rising bin edges, shape (n_bins + 1,); a bin holds its lower edge. Outer ones may be
-        infinite.
-
-    Returns
-    -------
-    labels : `~numpy.ndarray`
-        Shape (n,); -1 outside the edges. Empty bins are not counted.
-    """
-    return _without_gaps(_bins(np.asarray(values, dtype=float), np.asarray(edges, dtype=float)))
-
-
-def _bins(values: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Number of the bin of each value, from 1; empty bins count."""
-    bins = np.digitize(values, edges).astype(np.int64)
-    bins[(bins == 0) | (bins == len(edges)) | ~np.isfinite(values)] = UNASSIGNED
-    return bins
-
-
-def _without_gaps(bins: NDArray[np.int64]) -> NDArray[np.int64]:
-    labels = bins.copy()
-    inside = bins != UNASSIGNED
-    labels[inside] = 1 + np.unique(bins[inside], return_inverse=True)[1]
-    return labels
 
 
 def group_by_cut(table: Table, column: str, cut: Any = "median") -> Grouping:
@@ -94,11 +82,7 @@ def group_by_cut(table: Table, column: str, cut: Any = "median") -> Grouping:
     RequestError
         If there is no such column of numbers, a cut is not usable, or no run has a value.
     """
-    values, unit = _values(table, column)
-    cuts = np.unique([_number(c, values, unit, column) for c in _as_list(cut)])
-    if len(cuts) == 0:
-        raise RequestError(f"no cut of {column} is given; expected one or more values")
-    return _group(table, column, values, unit, np.concatenate([[-np.inf], cuts, [np.inf]]), "cut")
+    return group_by_cells(table, [bins_of(table, column, "cut", cut)], "cut")
 
 
 def group_by_edges(table: Table, column: str, edges: Any) -> Grouping:
@@ -111,15 +95,7 @@ def group_by_edges(table: Table, column: str, edges: Any) -> Grouping:
     edges : sequence, or `~astropy.units.Quantity`
         Rising values, two or more.
     """
-    values, unit = _values(table, column)
-    given = np.array([_number(edge, values, unit, column) for edge in _as_list(edges)])
-    if len(given) < 2 or (np.diff(given) <= 0).any():
-        raise RequestError(f"edges of {column}: {given.tolist()}; expected two or more, rising")
-    turn = full_turn(column, table[column])
-    if turn is not None:
-        # Edges may begin anywhere on the circle, such as at -90 deg.
-        values = given[0] + np.mod(values - given[0], turn)
-    return _group(table, column, values, unit, given, "edges")
+    return group_by_cells(table, [bins_of(table, column, "edges", edges)], "edges")
 
 
 def group_by_quantiles(table: Table, column: str, quantiles: int | Sequence[float]) -> Grouping:
@@ -132,57 +108,204 @@ def group_by_quantiles(table: Table, column: str, quantiles: int | Sequence[floa
     quantiles : int or sequence of float
         Number of groups, or where to cut, between 0 and 1.
     """
-    values, unit = _values(table, column)
-    if isinstance(quantiles, int | np.integer):
-        if quantiles < 1:
-            raise RequestError(f"{quantiles} quantile groups of {column}; expected 1 or more")
-        fractions = np.arange(1, quantiles) / quantiles
-    else:
-        fractions = np.asarray(quantiles, dtype=float)
-    if not ((fractions > 0) & (fractions < 1)).all():
-        raise RequestError(f"quantiles {fractions.tolist()}; expected values between 0 and 1")
-    cuts = np.unique(np.quantile(values[np.isfinite(values)], fractions))
-    edges = np.concatenate([[-np.inf], cuts, [np.inf]])
-    return _group(table, column, values, unit, edges, "quantiles")
+    return group_by_cells(table, [bins_of(table, column, "quantiles", quantiles)], "quantiles")
 
 
-def _group(
+def group_by_width(table: Table, column: str, n_bins: int) -> Grouping:
+    """Bins of equal width between the lowest and the highest value.
+
+    Parameters
+    ----------
+    table, column
+        See `group_by_cut`.
+    n_bins : int
+        Number of bins.
+    """
+    return group_by_cells(table, [bins_of(table, column, "width", n_bins)], "width")
+
+
+def group_by_livetime(table: Table, column: str, n_bins: int, livetime: Any = None) -> Grouping:
+    """Bins that hold nearly the same livetime.
+
+    Parameters
+    ----------
+    table, column
+        See `group_by_cut`.
+    n_bins : int
+        Number of bins.
+    livetime : array_like, optional
+        Livetime of each run, shape (n_obs,), in seconds if without unit; the column ``LIVETIME`` or
+        ``livetime`` unless told.
+    """
+    axis = bins_of(table, column, "livetime", n_bins, livetime=livetime)
+    return group_by_cells(table, [axis], "livetime")
+
+
+def group_adaptive(
     table: Table,
     column: str,
-    values: NDArray[np.float64],
-    unit: u.UnitBase,
-    edges: NDArray[np.float64],
-    method: str,
+    min_livetime: Any = None,
+    min_runs: int | None = None,
+    livetime: Any = None,
 ) -> Grouping:
-    bins = _bins(values, edges)
-    # A bin without runs has neither label nor name.
-    every_name = _names(column, edges, unit)
-    found = np.unique(bins[bins != UNASSIGNED]).tolist()
-    names = {label: every_name[number] for label, number in enumerate(found, start=1)}
-    if not found:
-        raise RequestError(f"no run has {column} within {edges.tolist()} {unit}".rstrip())
-    empty = [name for number, name in every_name.items() if number not in found]
-    if empty:
-        text = f"no run is in {', '.join(empty)}; {len(found)} of {len(every_name)} groups remain"
+    """Bins that grow from the lowest value until each holds enough.
+
+    Parameters
+    ----------
+    table, column
+        See `group_by_cut`. The cosine of the zenith angle (feature ``cos-zenith``) is usual, since
+        responses change with it evenly.
+    min_livetime : `~astropy.units.Quantity` or str, optional
+        Such as ``"5 h"``.
+    min_runs : int, optional
+        At least one of the two must be given.
+    livetime : array_like, optional
+        See `group_by_livetime`.
+
+    Raises
+    ------
+    RequestError
+        If all runs together do not hold that much.
+    """
+    axis = bins_of(table, column, "adaptive", (min_livetime, min_runs), livetime=livetime)
+    return group_by_cells(table, [axis], "adaptive")
+
+
+def group_by_category(table: Table, column: str) -> Grouping:
+    """One group per value of a column, such as the telescope pattern.
+
+    Parameters
+    ----------
+    table : `~astropy.table.Table`
+        Observation or feature table, with ``OBS_ID`` or ``obs_id``.
+    column : str
+        Any column, of text or numbers.
+    """
+    return group_by_cells(table, [categories_of(table, column)], "category")
+
+
+def bins_of(table: Table, column: str, way: str, value: Any, livetime: Any = None) -> Bins:
+    """Intervals of a column.
+
+    Parameters
+    ----------
+    table, column
+        See `group_by_cut`.
+    way : {"cut", "edges", "quantiles", "width", "livetime", "adaptive"}
+        See `obscluster.grouping.edges`.
+    value
+        What the function of that way takes.
+    livetime : array_like, optional
+        See `group_by_livetime`.
+    """
+    content = require_numbers(table, column)
+    values, unit = numbers(content), content.unit or u.one
+    if not np.isfinite(values).any():
+        raise RequestError(f"no run has a value in column {column}")
+    turn = full_turn(column, content)
+    values = values if turn is None else np.mod(values, turn)
+    if way == "cut":
+        cuts = [_number(c, values, unit, column) for c in _as_list(value)]
+        if not cuts:
+            raise RequestError(f"no cut of {column} is given; expected one or more values")
+        edges = cut_edges(cuts)
+    elif way == "edges":
+        edges = np.array([_number(edge, values, unit, column) for edge in _as_list(value)])
+        if len(edges) < 2 or (np.diff(edges) <= 0).any():
+            raise RequestError(f"edges of {column}: {edges.tolist()}; expected two or more, rising")
+    elif way == "quantiles":
+        edges = quantile_edges(values, value, column)
+    elif way == "width":
+        edges = width_edges(values, value, column)
+    elif way == "livetime":
+        edges = livetime_edges(values, _livetime(table, livetime), value, column)
+    elif way == "adaptive":
+        amounts, minimum = _amounts(table, livetime, *value)
+        edges = adaptive_edges(values, amounts, minimum, column)
+    else:
+        ways = ("cut", "edges", "quantiles", "width", "livetime", "adaptive")
+        raise RequestError(unknown_name("way to cut", way, ways))
+    return Bins(column, tuple(map(float, edges)), str(unit))
+
+
+def categories_of(table: Table, column: str) -> Categories:
+    """The values of a column; numbers in their order, text in that of the alphabet."""
+    texts = sorted({text for text in texts_of(table, column) if text})
+    if not texts:
+        raise RequestError(f"no run has a value in column {column}")
+    # Numbers only if all are: "1,2" and "3" are lists of telescopes.
+    with contextlib.suppress(ValueError):
+        texts = sorted(texts, key=float)
+    return Categories(column, tuple(texts))
+
+
+def group_by_cells(
+    table: Table, axes: Sequence[Bins | Categories], method: str = "cells"
+) -> Grouping:
+    """Groups that are the cells of one or several quantities, those that hold runs.
+
+    Parameters
+    ----------
+    table : `~astropy.table.Table`
+        Observation or feature table, with ``OBS_ID`` or ``obs_id``.
+    axes : sequence of `~obscluster.grouping.rules.Bins` or `~obscluster.grouping.rules.Categories`
+        The quantities, see `bins_of` and `categories_of`.
+    method : str
+        What the result says it was made by.
+
+    Returns
+    -------
+    grouping : `~obscluster.grouping.base.Grouping`
+        Groups in the order of the first quantity, then of the second, and so on.
+    """
+    cells, reasons = Cells(tuple(axes), {}).cells(table)
+    inside = (cells != UNASSIGNED).all(axis=1)
+    names = [_names(axis) for axis in axes]
+    if not inside.any():
+        text = ", ".join(_range_text(axis) for axis in axes)
+        raise RequestError(f"no run has {text}")
+    found, place = np.unique(cells[inside], axis=0, return_inverse=True)
+    labels = np.full(len(table), UNASSIGNED, dtype=np.int64)
+    labels[inside] = 1 + place.reshape(-1)
+    if len(axes) == 1 and len(found) < len(names[0]):
+        empty = [name for number, name in enumerate(names[0]) if [number] not in found.tolist()]
+        text = f"no run is in {', '.join(empty)}; {len(found)} of {len(names[0])} groups remain"
         warnings.warn(text, ObsClusterWarning, stacklevel=3)
-    parameters = {
-        "method": method,
-        "by": column,
-        "edges": [float(edge) for edge in edges if np.isfinite(edge)],
-        "unit": unit.to_string(),
+    rule = Cells(
+        tuple(axes), {tuple(cell): label for label, cell in enumerate(found.tolist(), start=1)}
+    )
+    group_names = {
+        label: "_".join(name[number] for name, number in zip(names, cell, strict=True))
+        for cell, label in rule.labels.items()
     }
-    obs_ids = table["obs_id" if "obs_id" in table.colnames else "OBS_ID"]
-    return Grouping(np.asarray(obs_ids), _without_gaps(bins), None, parameters, names)
+    obs_ids = np.asarray(table["obs_id" if "obs_id" in table.colnames else "OBS_ID"])
+    outside = {
+        int(obs_id): reason
+        for obs_id, reason, is_inside in zip(obs_ids, reasons, inside, strict=True)
+        if not is_inside
+    }
+    return Grouping(obs_ids, labels, None, _parameters(axes, method), group_names, rule, outside)
 
 
-def _names(column: str, edges: NDArray[np.float64], unit: u.UnitBase) -> dict[int, str]:
-    """Names of the bins that hold something, such as low_zenith or zenith_20_to_40_deg."""
-    word = _WORDS.get(column, column)
+def _parameters(axes: Sequence[Bins | Categories], method: str) -> dict[str, Any]:
+    first = axes[0]
+    if len(axes) > 1 or isinstance(first, Categories):
+        return {"method": method, "by": [axis.name for axis in axes]}
+    edges = [edge for edge in first.edges if np.isfinite(edge)]
+    return {"method": method, "by": first.name, "edges": edges, "unit": first.unit}
+
+
+def _names(axis: Bins | Categories) -> list[str]:
+    """Names of the cells, such as low_zenith or zenith_20_to_40_deg."""
+    word = _WORDS.get(axis.name, axis.name)
+    if isinstance(axis, Categories):
+        return [f"{word}_{re.sub(r'[^A-Za-z0-9.+-]+', '-', value)}" for value in axis.values]
+    edges = np.array(axis.edges)
     if len(edges) == 3 and not np.isfinite(edges[[0, -1]]).any():
-        return {1: f"low_{word}", 2: f"high_{word}"}
+        return [f"low_{word}", f"high_{word}"]
     if len(edges) == 2 and not np.isfinite(edges).any():
-        return {1: f"all_{word}"}
-    suffix = f"_{unit}".replace(" ", "") if unit != u.one else ""
+        return [f"all_{word}"]
+    suffix = f"_{axis.unit}".replace(" ", "") if axis.unit else ""
     names = []
     for lo, hi in pairwise(edges):
         if not np.isfinite(lo):
@@ -191,16 +314,45 @@ def _names(column: str, edges: NDArray[np.float64], unit: u.UnitBase) -> dict[in
             names.append(f"{word}_from_{lo:g}{suffix}")
         else:
             names.append(f"{word}_{lo:g}_to_{hi:g}{suffix}")
-    return dict(enumerate(names, start=1))
+    return names
 
 
-def _values(table: Table, column: str) -> tuple[NDArray[np.float64], u.UnitBase]:
-    content = require_numbers(table, column)
-    values = numbers(content)
-    if not np.isfinite(values).any():
-        raise RequestError(f"no run has a value in column {column}")
-    turn = full_turn(column, content)
-    return (values if turn is None else np.mod(values, turn)), content.unit or u.one
+def _range_text(axis: Bins | Categories) -> str:
+    if isinstance(axis, Categories):
+        return f"a value of {axis.name}"
+    return f"{axis.name} within {list(axis.edges)} {axis.unit}".rstrip()
+
+
+def _livetime(table: Table, given: Any) -> NDArray[np.float64]:
+    """Livetime of each run in hours."""
+    if given is None:
+        name = next((n for n in ("LIVETIME", "livetime") if n in table.colnames), None)
+        if name is None:
+            raise RequestError("no column LIVETIME, so the livetime of the bins is not known")
+        given = table[name]
+    # Seconds, as in GADF, where there is no unit.
+    return (numbers(given, u.s) if hasattr(given, "unit") else np.asarray(given, float)) / 3600
+
+
+def _amounts(
+    table: Table, livetime: Any, min_livetime: Any, min_runs: int | None
+) -> tuple[NDArray[np.float64], list[float]]:
+    amounts: list[NDArray[np.float64]] = []
+    minimum: list[float] = []
+    if min_livetime is not None:
+        try:
+            minimum.append(float(u.Quantity(min_livetime).to_value(u.h)))
+        except (TypeError, ValueError, u.UnitsError):
+            raise RequestError(
+                f"minimum livetime {min_livetime!r}; expected a time such as '5 h'"
+            ) from None
+        amounts.append(_livetime(table, livetime))
+    if min_runs is not None:
+        minimum.append(float(min_runs))
+        amounts.append(np.ones(len(table)))
+    if not minimum:
+        raise RequestError("adaptive bins need a minimum livetime or a minimum number of runs")
+    return np.column_stack(amounts), minimum
 
 
 def _as_list(value: Any) -> list[Any]:

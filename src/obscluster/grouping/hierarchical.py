@@ -1,13 +1,15 @@
 """Hierarchical clustering: a tree of merges, and where it is cut.
 
-The tree and the cut are SciPy's, with all its linkage methods, metrics and criteria.
+The tree and the cut are SciPy's, with all its linkage methods, metrics and criteria. Of many runs,
+fastcluster builds the same tree without a matrix of all distances, where the method allows it
+(Müllner 2013, J. Stat. Softw. 53, 9).
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from astropy.table import Column, QTable, Table
@@ -16,9 +18,20 @@ from scipy.cluster import hierarchy
 
 from obscluster.exceptions import ObsClusterWarning, RequestError
 from obscluster.grouping.base import UNASSIGNED, Grouping
+from obscluster.grouping.rules import NearestRun
+from obscluster.grouping.trees import reorder_leaves
 from obscluster.scaling import feature_matrix, is_constant
 
-__all__ = ["group_hierarchical", "hierarchical_clustering"]
+__all__ = [
+    "group_hierarchical",
+    "hierarchical_clustering",
+    "linkage_tree",
+    "missing_features",
+]
+
+# From here on the matrix of distances takes more time and memory than it is worth.
+_MANY = 1000
+_VECTOR_METHODS = ("ward", "centroid", "median", "single")
 
 
 def hierarchical_clustering(
@@ -70,13 +83,58 @@ def group_hierarchical(
     if "obs_id" not in features.colnames:
         raise RequestError(f"no column obs_id among {', '.join(features.colnames)}")
     tree, labels = _tree_and_labels(features, linkage_kwargs, fcluster_kwargs)
+    X, names = feature_matrix(features)
     parameters = {
         "method": "hierarchical",
         "linkage": _linkage_options(linkage_kwargs),
         "fcluster": _fcluster_options(fcluster_kwargs),
-        "features": feature_matrix(features)[1],
+        "features": names,
     }
-    return Grouping(np.asarray(features["obs_id"]), labels, tree, parameters)
+    return Grouping(
+        np.asarray(features["obs_id"]),
+        labels,
+        tree,
+        parameters,
+        rule=NearestRun.fit(features.meta.get("scaling"), names, X, labels),
+        reasons=missing_features(features),
+    )
+
+
+def missing_features(features: Table) -> dict[int, str]:
+    """Observation to which features it lacks, for those that lack any."""
+    X, names = feature_matrix(features)
+    lacking = ~np.isfinite(X)
+    return {
+        int(features["obs_id"][row]): "no " + ", ".join(np.array(names)[lacking[row]].tolist())
+        for row in np.flatnonzero(lacking.any(axis=1))
+    }
+
+
+def linkage_tree(
+    X: NDArray[np.float64], method: str = "ward", metric: str = "euclidean", **options: Any
+) -> NDArray[np.float64]:
+    """Tree of merges in SciPy's format.
+
+    Parameters
+    ----------
+    X : `~numpy.ndarray`
+        Scaled features, shape (n_obs, n_features), without missing values.
+    method, metric
+        As `scipy.cluster.hierarchy.linkage`.
+    **options
+        Passed to it.
+
+    Returns
+    -------
+    tree : `~numpy.ndarray`
+        Shape (n_obs - 1, 4).
+    """
+    if len(X) > _MANY and method in _VECTOR_METHODS and metric == "euclidean" and not options:
+        # Loaded when there is need, as it takes as long as the rest of a small clustering.
+        import fastcluster
+
+        return np.asarray(fastcluster.linkage_vector(X, method))
+    return np.asarray(hierarchy.linkage(X, cast(Any, method), cast(Any, metric), **options))
 
 
 def _linkage_options(kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -108,7 +166,7 @@ def _tree_and_labels(
         labels[complete] = 1
         return np.empty((0, 4)), labels
     try:
-        tree = hierarchy.linkage(X[complete], **_linkage_options(linkage_kwargs))
+        tree = linkage_tree(X[complete], **_linkage_options(linkage_kwargs))
         labels[complete] = hierarchy.fcluster(tree, **options)
     except (ValueError, TypeError, AttributeError) as error:
         raise RequestError(f"hierarchical clustering: {error}") from None
@@ -119,7 +177,7 @@ def _tree_and_labels(
     elif options["criterion"] == "maxclust" and labels.max() < options["t"]:
         text = f"{options['t']} groups asked, but the tree falls into {labels.max()} at any height"
         warnings.warn(text, ObsClusterWarning, stacklevel=3)
-    return _reorder_leaves(tree, complete), labels
+    return reorder_leaves(tree, complete), labels
 
 
 def _check_n_groups(n_groups: Any, n_runs: int) -> None:
@@ -128,15 +186,3 @@ def _check_n_groups(n_groups: Any, n_runs: int) -> None:
         raise RequestError(f"t = {n_groups!r} groups asked; ask for at least 1, a whole number")
     if n_groups > n_runs:
         raise RequestError(f"{n_groups} groups asked of {n_runs} runs; ask for at most {n_runs}")
-
-
-def _reorder_leaves(tree: NDArray[np.float64], order: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Tree whose leaves count in the order of the rows rather than of the identifiers."""
-    n_leaves = len(order)
-    rank = np.empty(n_leaves, dtype=np.int64)
-    rank[np.argsort(order)] = np.arange(n_leaves)
-    nodes = tree[:, :2].astype(np.int64)
-    renamed = np.where(nodes < n_leaves, rank[np.minimum(nodes, n_leaves - 1)], nodes)
-    reordered = tree.copy()
-    reordered[:, :2] = np.sort(renamed, axis=1)
-    return reordered

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 from astropy.table import Column, QTable, Table
 from matplotlib.figure import Figure
 
+from obscluster.assessment.suggestion import Suggestion
 from obscluster.columns import full_turn, numbers
 from obscluster.grouping.base import UNASSIGNED, Grouping
+from obscluster.grouping.methods import TIME
+from obscluster.grouping.rules import Bins, Cells
 from obscluster.report.dendrogram import plot_dendrogram
 from obscluster.report.plots import plot_conditions, plot_features, save_figure
+from obscluster.report.quality import plot_quality
 from obscluster.scaling import feature_names
 
-__all__ = ["write_plots"]
+__all__ = ["write_plots", "write_quality_plot"]
 
 _FIGSIZE = (7, 5)
 # Second axis of the plot of observing conditions: the first of these that the archive has.
@@ -45,18 +50,19 @@ def write_plots(
     """
     names: dict[int | str, str] = dict(grouping.names.items())
     files = []
-    by = grouping.parameters.get("by")
-    x = by or "ZEN_PNT"
-    y = next((c for c in _CONDITIONS if c in obs_table.colnames and c != x), None)
-    table = obs_table if by is None else _with_quantity(obs_table, features, grouping)
+    axes = grouping.rule.axes if isinstance(grouping.rule, Cells) else ()
+    cuts = [a for a in axes if isinstance(a, Bins) and a.name in features.colnames]
+    table = _with_quantities(obs_table, features, cuts)
+    x = cuts[0].name if cuts else "ZEN_PNT"
+    y = cuts[1].name if len(cuts) > 1 else _other_condition(obs_table, x)
     if x in table.colnames and y is not None:
         figure = Figure(figsize=_FIGSIZE, layout="constrained")
-        cut = grouping.parameters["edges"] if by else None
-        plot_conditions(table, grouping.labels, x, y, cut=cut, names=names, ax=figure.subplots())
+        edges = [e for e in cuts[0].edges if np.isfinite(e)] if cuts else None
+        plot_conditions(table, grouping.labels, x, y, cut=edges, names=names, ax=figure.subplots())
         files.append(_save(figure, directory, "conditions.png"))
-    if not by:
+    if not axes or x == TIME:
         figure = Figure(figsize=_FIGSIZE, layout="constrained")
-        x, *rest = feature_names(features)
+        x, *rest = [name for name in feature_names(features) if name != TIME]
         y = rest[0] if rest else None
         plot_features(features, grouping.labels, x, y, names=names, ax=figure.subplots())
         files.append(_save(figure, directory, "features.png"))
@@ -76,19 +82,42 @@ def write_plots(
     return files
 
 
-def _with_quantity(obs_table: Table, features: QTable, grouping: Grouping) -> Table:
-    """Observation table with the quantity that was cut, as it was cut.
+def write_quality_plot(directory: Path, quality: Table, suggestion: Suggestion | None) -> str:
+    """Draw the quality against the number of groups, as ``quality.png``.
 
-    It may be a feature rather than a column, and an angle counts from the first edge.
+    Parameters
+    ----------
+    directory : `~pathlib.Path`
+        Where the PNG file goes.
+    quality : `~astropy.table.Table`
+        See `obscluster.assessment.quality`.
+    suggestion : `~obscluster.assessment.Suggestion` or None
+        The number to mark.
     """
-    by, edges = grouping.parameters["by"], grouping.parameters["edges"]
-    column, values = features[by], numbers(features[by])
-    turn = full_turn(by, column)
-    if turn is not None:
-        start = edges[0] if grouping.parameters["method"] == "edges" else 0.0
-        values = start + np.mod(values - start, turn)
+    figure = plot_quality(quality, suggestion)
+    save_figure(figure, directory / "quality.png")
+    plt.close()
+    return "quality.png"
+
+
+def _other_condition(table: Table, x: str) -> str | None:
+    """What to draw against a quantity: the first condition that the archive has."""
+    return next((c for c in _CONDITIONS if c in table.colnames and c != x), None)
+
+
+def _with_quantities(obs_table: Table, features: QTable, cuts: list[Bins]) -> Table:
+    """Observation table with the quantities that were cut, as they were cut.
+
+    They may be features rather than columns, and an angle counts from the first edge.
+    """
     table = Table(obs_table, copy=False)
-    table[by] = Column(values, unit=column.unit, description=column.info.description)
+    for axis in cuts:
+        column, values = features[axis.name], numbers(features[axis.name])
+        turn = full_turn(axis.name, column)
+        if turn is not None:
+            start = axis.edges[0] if np.isfinite(axis.edges[0]) else 0.0
+            values = start + np.mod(values - start, turn)
+        table[axis.name] = Column(values, unit=column.unit, description=column.info.description)
     return table
 
 

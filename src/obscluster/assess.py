@@ -1,0 +1,209 @@
+"""What a grouping that was written is worth: spreads, quality, outliers, stability.
+
+Works on the files of the grouping alone; the archive is not needed.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from astropy.table import QTable, Table
+from numpy.typing import NDArray
+
+from obscluster.assessment import (
+    Stability,
+    Suggestion,
+    outliers,
+    quality,
+    spreads,
+    stability,
+    suggest_n_groups,
+    worst_spreads,
+)
+from obscluster.config import ConstraintsConfig, RunConfig, ScalingConfig, make_config
+from obscluster.exceptions import ArchiveError, ObsClusterWarning, RequestError
+from obscluster.grouping.base import RECORD_FILE, TABLE_FILE, Grouping
+from obscluster.grouping.methods import METHODS, Request, scaled_features
+from obscluster.grouping.toolbox import group_runs
+from obscluster.results import staged_directory
+from obscluster.scaling import feature_matrix
+from obscluster.yaml_file import read_yaml
+
+__all__ = ["Assessment", "assess_grouping", "write_assessment"]
+
+Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Assessment:
+    """Figures of a grouping.
+
+    Parameters
+    ----------
+    grouping : `~obscluster.grouping.base.Grouping`
+        The groups.
+    spreads, worst : `~astropy.table.Table`
+        See `obscluster.assessment.spreads` and `~obscluster.assessment.worst_spreads`.
+    quality : `~astropy.table.QTable`
+        See `obscluster.assessment.quality`; for methods without a number of groups, one row.
+    suggestion : `~obscluster.assessment.Suggestion` or None
+        None for methods without a number of groups.
+    outliers : `~astropy.table.Table`
+        See `obscluster.assessment.outliers`.
+    stability : `~obscluster.assessment.Stability` or None
+        None if it was not asked for, or cannot be had.
+    """
+
+    grouping: Grouping
+    spreads: Table
+    worst: Table
+    quality: QTable
+    suggestion: Suggestion | None
+    outliers: Table
+    stability: Stability | None
+
+
+def assess_grouping(
+    groups: str | os.PathLike[str],
+    max_groups: int = 10,
+    n_resamples: int = 50,
+    progress: Progress | None = None,
+) -> Assessment:
+    """Assess a grouping that was written.
+
+    Numbers of groups and stability are those of the method without its constraints.
+
+    Parameters
+    ----------
+    groups : str or path
+        ``groups.yaml``, or the directory that has it.
+    max_groups : int
+        Up to how many groups to look at.
+    n_resamples : int
+        Trials for the stability; none for 0.
+    progress : callable, optional
+        ``progress(iterable, total, what)`` wraps long loops.
+
+    Raises
+    ------
+    ArchiveError
+        If the files are not those of a grouping.
+    RequestError
+        If a number is not usable, or the grouping has no features.
+    """
+    if max_groups < 1 or n_resamples < 0:
+        raise RequestError(
+            f"max_groups {max_groups}, n_resamples {n_resamples}; expected at least 1 and 0"
+        )
+    path = Path(groups)
+    directory = path if path.is_dir() else path.parent
+    grouping = Grouping.read(path)
+    record = read_yaml(directory / RECORD_FILE)
+    if "config" not in record or "clustered" not in record:
+        raise ArchiveError(f"{directory / RECORD_FILE}: has no keys config and clustered")
+    config = make_config(record["config"])
+    table = QTable.read(directory / TABLE_FILE, format="ascii.ecsv")
+    names = [name for name in record["clustered"] if name in table.colnames]
+    if not names:
+        raise RequestError(f"{directory}: the groups are categories, which have no features")
+    features = table[["obs_id", *names]]
+    scaling = ScalingConfig() if config.grouping.method == "cuts" else config.scaling
+    scaled = scaled_features(features, names, scaling)
+    n_complete = int(np.isfinite(feature_matrix(scaled)[0]).all(axis=1).sum())
+    labels: dict[int, NDArray[np.int64]] = {grouping.n_groups: grouping.labels}
+    numbered = "n_groups" in type(config.grouping).model_fields and not _has_threshold(config)
+    if numbered:
+        numbers = range(1, min(max_groups, n_complete) + 1)
+        for n in numbers if progress is None else progress(numbers, len(numbers), "groups"):
+            labels[n] = _group(config, features, names, n).labels
+    table = quality(features, scaled, labels)
+    return Assessment(
+        grouping,
+        spreads(features, grouping),
+        worst_spreads(features, grouping),
+        table,
+        suggest_n_groups(table) if numbered else None,
+        outliers(scaled, grouping),
+        _stability(config, features, names, grouping, n_resamples),
+    )
+
+
+def write_assessment(assessment: Assessment, output: Path, overwrite: bool = False) -> list[str]:
+    """Write tables and the plot of the quality.
+
+    Parameters
+    ----------
+    assessment : `Assessment`
+        What to write.
+    output : `~pathlib.Path`
+        Directory, which appears whole or not at all.
+    overwrite : bool
+        Replace earlier results in it.
+
+    Returns
+    -------
+    files : list of str
+        Names of the files in the output.
+    """
+    tables = {
+        "spreads.ecsv": assessment.spreads,
+        "quality.ecsv": assessment.quality,
+        "outliers.ecsv": assessment.outliers,
+    }
+    if assessment.stability is not None:
+        tables["stability.ecsv"] = assessment.stability.table
+        tables["stability_runs.ecsv"] = assessment.stability.runs
+    with staged_directory(output, overwrite) as staging:
+        for name, table in tables.items():
+            table.write(staging / name, format="ascii.ecsv")
+        files = list(tables)
+        if len(assessment.quality) > 1:
+            # Matplotlib takes a second to load and is needed nowhere else.
+            from obscluster.report.overview import write_quality_plot
+
+            files.append(write_quality_plot(staging, assessment.quality, assessment.suggestion))
+    return sorted(files)
+
+
+def _has_threshold(config: RunConfig) -> bool:
+    return getattr(config.grouping, "threshold", None) is not None
+
+
+def _group(config: RunConfig, features: QTable, names: list[str], n_groups: int) -> Grouping:
+    """Groups of the method, of a number, without constraints."""
+    method = config.grouping.model_copy(update={"n_groups": n_groups})
+    with warnings.catch_warnings():
+        # What a number that nobody asked for warns of does not matter.
+        warnings.simplefilter("ignore", ObsClusterWarning)
+        return group_runs(features, names, method, config.scaling)
+
+
+def _stability(
+    config: RunConfig, features: QTable, names: list[str], grouping: Grouping, n_resamples: int
+) -> Stability | None:
+    """Stability of the method; None for cuts, whose groups do not depend on the other runs."""
+    method = config.grouping.method
+    if n_resamples == 0 or method in ("cuts", "spread") or config.constraints.max_spread:
+        return None
+    scaled = scaled_features(features, names, config.scaling)
+    columns = [name for name in scaled.colnames if name != "obs_id"]
+    plain = config.scaling.model_copy(
+        update={"method": "none", "tolerances": {}, "weights": {}, "log": ()}
+    )
+
+    def group(table: QTable) -> Grouping:
+        request = Request(table, tuple(columns), plain, ConstraintsConfig())
+        number = grouping.n_groups if hasattr(config.grouping, "n_groups") else None
+        return METHODS[method](request, config.grouping).group(table, number)
+
+    try:
+        return stability(scaled, group, n_resamples)
+    except RequestError as error:
+        warnings.warn(f"no stability: {error}", ObsClusterWarning, stacklevel=3)
+        return None

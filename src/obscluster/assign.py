@@ -1,0 +1,232 @@
+"""New runs into existing groups.
+
+A grouping that was written holds its rule, so that months later the same groups can take new runs.
+Runs that have a group keep it, whatever happens; new ones are put where the rule says, or flagged.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from astropy.table import Column, QTable, Table, vstack
+
+from obscluster.characterise import Progress, Runs, characterise
+from obscluster.checksum import checksum
+from obscluster.columns import numbers
+from obscluster.config import RunConfig, make_config
+from obscluster.exceptions import ArchiveError, ObsClusterWarning, RequestError
+from obscluster.grouping.base import RECORD_FILE, TABLE_FILE, UNASSIGNED, Grouping
+from obscluster.results import staged_directory, versions, write_run_lists
+from obscluster.yaml_file import read_yaml
+
+__all__ = ["Assignment", "assign_observations", "write_assignment"]
+
+# Features of the same run that differ by more, relatively, were computed from other files.
+_CHANGED = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class Assignment:
+    """Where the runs of an archive belong.
+
+    Parameters
+    ----------
+    table : `~astropy.table.QTable`
+        One row per selected run of the archive: ``obs_id``, ``label``, ``status`` ("known": it
+        has its place already, "new": it was put into a group, "fits none") and ``notes``.
+    grouping : `~obscluster.grouping.base.Grouping`
+        The earlier grouping with the new runs, those that fit none as -1.
+    features : `~astropy.table.QTable`
+        Features of all runs of the grouping, as far as they are known.
+    origin : `~pathlib.Path`
+        Directory of the earlier grouping.
+    record : mapping
+        Its record.
+    runs : `~obscluster.characterise.Runs`
+        The runs of the archive.
+    """
+
+    table: QTable
+    grouping: Grouping
+    features: QTable
+    origin: Path
+    record: Mapping[str, Any]
+    runs: Runs
+
+    def count(self, status: str) -> int:
+        """Number of runs with a status."""
+        return int((self.table["status"] == status).sum())
+
+
+def assign_observations(
+    groups: str | os.PathLike[str],
+    archive: str | os.PathLike[str],
+    workers: int = 1,
+    progress: Progress | None = None,
+) -> Assignment:
+    """Put the runs of an archive into groups that were made before.
+
+    The selection and the features are those of the grouping. What changed since then is warned of:
+    its own files, files of features, and responses of runs that it knows.
+
+    Parameters
+    ----------
+    groups : str or path
+        ``groups.yaml``, or the directory that has it.
+    archive : str or path
+        Directory with obs-index and hdu-index files.
+    workers : int
+        Runs read at once.
+    progress : callable, optional
+        ``progress(iterable, total, what)`` wraps long loops.
+
+    Raises
+    ------
+    ArchiveError
+        If the files are not those of a grouping.
+    RequestError
+        If the grouping has no rule, or the archive cannot be read.
+    """
+    path = Path(groups)
+    directory = path if path.is_dir() else path.parent
+    earlier = Grouping.read(path)
+    record = read_yaml(directory / RECORD_FILE)
+    if earlier.rule is None:
+        raise RequestError(f"{directory}: the grouping has no rule, so new runs have no group")
+    if "config" not in record:
+        raise ArchiveError(f"{directory / RECORD_FILE}: has no key config")
+    config = _config(record["config"], archive, workers)
+    _warn_of_feature_files(record.get("feature_files") or {})
+    runs = characterise(config, progress)
+    old = QTable.read(directory / TABLE_FILE, format="ascii.ecsv")
+    _warn_of_changed_features(old, runs.features)
+    obs_ids = np.asarray(runs.table["obs_id"], dtype=np.int64)
+    known = np.isin(obs_ids, earlier.obs_ids)
+    labels = earlier.label_of(obs_ids)
+    notes = [earlier.reasons.get(int(i), "") for i in obs_ids]
+    fresh = np.flatnonzero(~known)
+    if len(fresh):
+        labels[fresh], reasons = earlier.rule.assign(runs.table[fresh])
+        for row, reason in zip(fresh, reasons, strict=True):
+            text = str(runs.features["notes"][row])
+            notes[row] = "; ".join(filter(None, [reason, text if reason else ""]))
+    status = np.where(known, "known", np.where(labels == UNASSIGNED, "fits none", "new"))
+    table = QTable({"obs_id": obs_ids, "label": labels, "status": status})
+    table["notes"] = Column(notes, dtype=str)
+    grouping = replace(
+        earlier,
+        obs_ids=np.concatenate([earlier.obs_ids, obs_ids[fresh]]),
+        labels=np.concatenate([earlier.labels, labels[fresh]]),
+        # The tree knows only the runs that made it.
+        linkage=None,
+        reasons={
+            **earlier.reasons,
+            **{int(obs_ids[row]): notes[row] for row in fresh if labels[row] == UNASSIGNED},
+        },
+    )
+    added = QTable(runs.features[fresh], copy=True)
+    features = vstack([old, added], join_type="outer", metadata_conflicts="silent")
+    columns = [name for name in features.colnames if name not in ("label", "notes")]
+    return Assignment(table, grouping, features[columns], directory, record, runs)
+
+
+def write_assignment(assignment: Assignment, output: Path, overwrite: bool = False) -> list[str]:
+    """Write the extended grouping, which can take further runs in its turn.
+
+    Parameters
+    ----------
+    assignment : `Assignment`
+        What to write.
+    output : `~pathlib.Path`
+        Directory, which appears whole or not at all.
+    overwrite : bool
+        Replace earlier results in it.
+
+    Returns
+    -------
+    files : list of str
+        Names of the files in the output.
+    """
+    grouping = assignment.grouping
+    with staged_directory(output, overwrite) as staging:
+        assignment.table.write(staging / "assignment.ecsv", format="ascii.ecsv")
+        files = ["assignment.ecsv", *write_run_lists(staging, grouping), *grouping.files]
+        store = assignment.runs.data_store
+        history = [*assignment.record.get("assigned", []), _step(assignment)]
+        record = {
+            **{key: value for key, value in assignment.record.items() if key not in _REWRITTEN},
+            "versions": versions(),
+            "index_files": {path.name: checksum(path) for path in store.index_files},
+            "assigned": history,
+            "n_obs": len(grouping),
+            "groups": {
+                label: {"n_obs": int((grouping.labels == label).sum())}
+                for label in range(1, grouping.n_groups + 1)
+            },
+            "files": sorted(files),
+        }
+        grouping.write(staging, Table(assignment.features, copy=False), record)
+    return sorted(files)
+
+
+# Keys of a record that the grouping writes anew.
+_REWRITTEN = ("parameters", "names", "remarks", "unassigned", "linkage", "rule", "checksums")
+
+
+def _step(assignment: Assignment) -> dict[str, Any]:
+    return {
+        "archive": str(assignment.runs.data_store.base_dir),
+        "groups": str(assignment.origin),
+        "groups_checksum": checksum(assignment.origin / RECORD_FILE),
+        "known": assignment.count("known"),
+        "new": assignment.count("new"),
+        "fits_none": assignment.count("fits none"),
+    }
+
+
+def _config(content: Mapping[str, Any], archive: str | os.PathLike[str], workers: int) -> RunConfig:
+    """What was asked, of another archive; all features are wanted, also those that runs lack."""
+    features = {**content.get("features", {}), "missing": "unassigned"}
+    return make_config(
+        {**content, "archive": str(archive), "workers": workers, "features": features}
+    )
+
+
+def _warn_of_feature_files(files: Mapping[str, str]) -> None:
+    for name, value in files.items():
+        path = Path(name)
+        if not path.is_file():
+            raise RequestError(f"{name}: no such file; the grouping has features that it defines")
+        if checksum(path) != value:
+            text = f"{name}: changed since the groups were made, so may be its features"
+            warnings.warn(text, ObsClusterWarning, stacklevel=3)
+
+
+def _warn_of_changed_features(old: QTable, new: QTable) -> None:
+    """Say which runs of the grouping have other features now; they keep their groups."""
+    common, i, j = np.intersect1d(
+        np.asarray(old["obs_id"]), np.asarray(new["obs_id"]), return_indices=True
+    )
+    changed: dict[int, str] = {}
+    for name in new.colnames:
+        if name in ("obs_id", "notes") or name not in old.colnames:
+            continue
+        before = numbers(old[name], new[name].unit)[i]
+        now = numbers(new[name])[j]
+        same = np.isclose(now, before, rtol=_CHANGED, atol=0, equal_nan=True)
+        for obs_id, was, value in zip(common[~same], before[~same], now[~same], strict=True):
+            changed.setdefault(int(obs_id), f"{name} was {was:.4g}, is {value:.4g}")
+    if changed:
+        first = "; ".join(f"run {obs_id}: {text}" for obs_id, text in list(changed.items())[:3])
+        warnings.warn(
+            f"{len(changed)} runs have other features than when the groups were made, and keep "
+            f"their groups ({first})",
+            ObsClusterWarning,
+            stacklevel=3,
+        )

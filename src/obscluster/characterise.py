@@ -1,0 +1,208 @@
+"""From an archive to a table of runs: select, compute features, add what constraints ask for."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from astropy import units as u
+from astropy.table import Column, QTable, Table
+from numpy.typing import NDArray
+
+from obscluster.columns import is_numeric, numbers
+from obscluster.config import CutsConfig, RunConfig
+from obscluster.engine import get_engine
+from obscluster.exceptions import (
+    RequestError,
+    SkippedRunWarning,
+    unknown_name,
+)
+from obscluster.features.catalog import load_features
+from obscluster.features.table import get_features
+from obscluster.grouping.methods import TIME
+from obscluster.obs_table import ObservationTable
+from obscluster.observation import Observation
+from obscluster.scaling import feature_names
+from obscluster.store import DataStore
+from obscluster.target import Target, resolve_target
+
+__all__ = ["Progress", "Runs", "characterise", "livetimes"]
+
+Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Runs:
+    """Observations of an archive, and what characterises them.
+
+    Parameters
+    ----------
+    data_store : `~obscluster.store.DataStore`
+        The archive.
+    obs_table : `~obscluster.obs_table.ObservationTable`
+        The selected observations.
+    selections : list of dict
+        What selected them.
+    cut_flow : `~astropy.table.Table`
+        How many each step dropped.
+    target : `~obscluster.target.Target` or None
+        Where the features were evaluated.
+    features : `~astropy.table.QTable`
+        Feature table, one row per selected observation.
+    names : list of str
+        Columns of it to cluster by.
+    table : `~astropy.table.QTable`
+        The features, and the columns of the obs-index that cuts and constraints ask for.
+    """
+
+    data_store: DataStore
+    obs_table: ObservationTable
+    selections: list[dict[str, Any]]
+    cut_flow: Table
+    target: Target | None
+    features: QTable
+    names: list[str]
+    table: QTable
+
+
+def characterise(config: RunConfig, progress: Progress | None = None) -> Runs:
+    """Select observations of an archive and compute what their grouping needs.
+
+    Parameters
+    ----------
+    config : `~obscluster.config.RunConfig`
+        What to do.
+    progress : callable, optional
+        ``progress(iterable, total, what)`` wraps long loops.
+
+    Raises
+    ------
+    RequestError
+        If the archive cannot be read, the selection leaves no run, or a name is unknown.
+    """
+    data_store = DataStore.from_dir(config.archive)
+    table = data_store.obs_table
+    target = None
+    selections = [dict(step) for step in config.selection]
+    if config.target is not None:
+        target = resolve_target(table, config.target, config.radius, config.frame)
+        selections.insert(0, dict(target.selection))
+    selected = table.select_observations(selections)
+    cut_flow = table.cut_flow(selections)
+    if len(table) == 0:
+        raise RequestError(f"{config.archive}: the archive has no run")
+    if len(selected) == 0:
+        steps = "; ".join(f"{row['selection']} leaves {row['passed']}" for row in cut_flow)
+        raise RequestError(f"the selection leaves no run: {steps}; widen it")
+    clustered, beside = _feature_requests(config, selected)
+    features = _features(config, data_store, selected, target, [*clustered, *beside], progress)
+    # What is computed for constraints alone does not cluster.
+    aside = [n for n in features.colnames for name in beside if n == name or _at(n) == name]
+    columns = feature_names(features) if clustered or beside else []
+    names = [name for name in columns if name not in aside]
+    table = _with_columns(features, selected, _columns(config, selected))
+    return Runs(data_store, selected, selections, cut_flow, target, features, names, table)
+
+
+def livetimes(table: ObservationTable) -> NDArray[np.float64]:
+    """Live time of each observation in hours, zero where the index does not say."""
+    if "LIVETIME" not in table.colnames:
+        return np.zeros(len(table))
+    seconds = numbers(table["LIVETIME"], u.s)
+    return np.nan_to_num(seconds / 3600)
+
+
+def _at(column: str) -> str:
+    """Name of a feature without its energy."""
+    return column.partition("@")[0]
+
+
+def _feature_requests(config: RunConfig, selected: ObservationTable) -> tuple[list[str], list[str]]:
+    """Features to group by, and features for constraints alone."""
+    clustered = list(config.features.names)
+    beside = list(config.constraints.max_spread)
+    if isinstance(config.grouping, CutsConfig):
+        clustered = [
+            cut.column for cut in config.grouping.by if not _is_text(selected, cut.column, cut.way)
+        ]
+    elif config.grouping.method == "spread":
+        clustered, beside = beside, []
+    if config.constraints.contiguous:
+        beside.append(TIME)
+    known = {*clustered, *map(_at, clustered)}
+    return list(dict.fromkeys(clustered)), [n for n in dict.fromkeys(beside) if n not in known]
+
+
+def _is_text(table: Table, name: str, way: tuple[str, Any]) -> bool:
+    """Whether a column is taken from the obs-index as it is, rather than as a number."""
+    return name in table.colnames and (not is_numeric(table[name]) or way[0] == "categories")
+
+
+def _columns(config: RunConfig, selected: ObservationTable) -> list[str]:
+    """Columns that cuts and constraints ask for."""
+    asked = config.constraints
+    names = list(asked.within)
+    adaptive = False
+    if isinstance(config.grouping, CutsConfig):
+        names += [
+            cut.column for cut in config.grouping.by if _is_text(selected, cut.column, cut.way)
+        ]
+        adaptive = any(cut.way[0] in ("adaptive", "livetime") for cut in config.grouping.by)
+    if asked.min_livetime is not None or adaptive:
+        names.append("LIVETIME")
+    if asked.per_pointing:
+        names += ["RA_PNT", "DEC_PNT"]
+    return list(dict.fromkeys(names))
+
+
+def _with_columns(features: QTable, selected: ObservationTable, names: list[str]) -> QTable:
+    table = features.copy()
+    for name in names:
+        if name in table.colnames:
+            continue
+        if name not in selected.colnames:
+            raise RequestError(unknown_name("column", name, selected.colnames))
+        table[name] = Column(selected[name]) if is_numeric(selected[name]) else selected[name]
+    return table
+
+
+def _features(
+    config: RunConfig,
+    data_store: DataStore,
+    selected: ObservationTable,
+    target: Target | None,
+    names: list[str],
+    progress: Progress | None,
+) -> QTable:
+    obs_ids = np.asarray(selected["OBS_ID"]).tolist()
+    known = {obs.obs_id: obs for obs in data_store.get_observations(obs_ids, skip_missing=True)}
+    # A run that the hdu-index does not know keeps its row.
+    observations = [
+        known.get(obs_id) or Observation(obs_id, {}, row)
+        for obs_id, row in zip(obs_ids, selected, strict=True)
+    ]
+    asked = config.features
+    if not names:
+        table = QTable({"obs_id": np.array(obs_ids, dtype=np.int64)})
+        table["notes"] = Column([""] * len(obs_ids), dtype=str)
+        return table
+    with warnings.catch_warnings():
+        # What was skipped is part of the result, see GroupResult.unassigned.
+        warnings.simplefilter("ignore", SkippedRunWarning)
+        return get_features(
+            observations,
+            names,
+            list(asked.energy),
+            position=target.position if target is not None and asked.offset is None else None,
+            fixed_offset=asked.offset,
+            containment_fraction=asked.containment_fraction,
+            own=load_features([Path(name) for name in asked.files]),
+            engine=get_engine(config.workers),
+            progress=None
+            if progress is None
+            else lambda rows: progress(rows, len(observations), "features"),
+        )

@@ -1,0 +1,56 @@
+"""``obscluster assess``: what a grouping is worth."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from obscluster.cli.common import add_command, progress_bar
+
+EXAMPLES = """\
+examples:
+  how much the runs of each group differ, how many groups there should be, and which runs are odd:
+    obscluster assess results/
+  the same as tables and a plot:
+    obscluster assess results/ --output assessment/
+"""
+
+
+def add(commands: Any) -> None:
+    """Describe the arguments."""
+    command = add_command(commands, "assess", "tell what a grouping is worth", EXAMPLES, run)
+    command.add_argument("groups", type=Path, help="groups.yaml, or the directory that has it")
+    command.add_argument(
+        "--max-groups", type=int, default=10, metavar="N", help="numbers to look at (default: 10)"
+    )
+    command.add_argument(
+        "--resamples",
+        type=int,
+        default=50,
+        metavar="N",
+        help="trials for the stability, 0 for none (default: 50)",
+    )
+    command.add_argument("-o", "--output", type=Path, help="directory for tables and plot")
+    command.add_argument("--overwrite", action="store_true", help="replace results in the output")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Assess, tell, and write."""
+    from obscluster.assess import assess_grouping, write_assessment
+    from obscluster.results import check_output
+    from obscluster.summary import describe_assessment
+
+    if arguments.output is not None:
+        check_output(arguments.output, arguments.overwrite)
+    assessment = assess_grouping(
+        arguments.groups, arguments.max_groups, arguments.resamples, progress_bar
+    )
+    # Written first: whoever reads the text may stop halfway.
+    files = []
+    if arguments.output is not None:
+        files = write_assessment(assessment, arguments.output, arguments.overwrite)
+    print(describe_assessment(assessment))
+    if files:
+        print(f"\nresults in {arguments.output}: {', '.join(files)}")
+    return 0

@@ -1,0 +1,52 @@
+"""``obscluster assign``: put new runs into existing groups."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from obscluster.cli.common import add_command, progress_bar
+
+EXAMPLES = """\
+examples:
+  where do the runs of an archive belong that has grown since the groups were made?
+    obscluster assign results/groups.yaml $GAMMAPY_DATA/hess-dl3-dr1
+  write the groups with their new runs:
+    obscluster assign results/groups.yaml $GAMMAPY_DATA/hess-dl3-dr1 --output results-2/
+
+Runs that have a group keep it. New runs that are unlike all others fit none, and are listed.
+"""
+
+
+def add(commands: Any) -> None:
+    """Describe the arguments."""
+    command = add_command(commands, "assign", "put new runs into existing groups", EXAMPLES, run)
+    command.add_argument("groups", type=Path, help="groups.yaml, or the directory that has it")
+    command.add_argument("archive", help="directory with obs-index and hdu-index files")
+    command.add_argument("-o", "--output", type=Path, help="directory for the extended groups")
+    command.add_argument("--overwrite", action="store_true", help="replace results in the output")
+    command.add_argument(
+        "--workers", type=int, default=1, metavar="N", help="runs read at once (default: 1)"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Assign, write, and tell."""
+    from obscluster.assign import assign_observations, write_assignment
+    from obscluster.results import check_output
+    from obscluster.summary import describe_assignment
+
+    if arguments.output is not None:
+        check_output(arguments.output, arguments.overwrite)
+    assignment = assign_observations(
+        arguments.groups, arguments.archive, arguments.workers, progress_bar
+    )
+    # Written first: whoever reads the text may stop halfway.
+    files = []
+    if arguments.output is not None:
+        files = write_assignment(assignment, arguments.output, arguments.overwrite)
+    print(describe_assignment(assignment))
+    if files:
+        print(f"\nresults in {arguments.output}: {', '.join(files)}")
+    return 0

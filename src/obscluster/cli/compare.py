@@ -1,0 +1,31 @@
+"""``obscluster compare``: two groupings of the same runs."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from obscluster.cli.common import add_command
+
+EXAMPLES = """\
+example:
+  are the groups by response those by zenith angle?
+    obscluster compare by-response/ by-zenith/
+"""
+
+
+def add(commands: Any) -> None:
+    """Describe the arguments."""
+    command = add_command(commands, "compare", "compare two groupings", EXAMPLES, run)
+    for name in ("first", "second"):
+        command.add_argument(name, type=Path, help="groups.yaml, or the directory that has it")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Compare, and tell."""
+    from obscluster.assessment import compare
+    from obscluster.grouping.base import Grouping
+
+    print(compare(Grouping.read(arguments.first), Grouping.read(arguments.second)))
+    return 0

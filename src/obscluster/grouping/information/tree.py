@@ -1,0 +1,218 @@
+"""Agglomeration: merge the two groups that lose least, until one is left."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from obscluster.grouping.information.kept import Sums, kept, kept_with
+
+__all__ = ["Merges", "agglomerate", "as_linkage", "cut", "in_order"]
+
+Array = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Merges:
+    """Merges in the order in which they were made.
+
+    Parameters
+    ----------
+    pairs : `~numpy.ndarray`
+        Nodes that were merged, shape (n_merges, 2): below ``n_leaves`` the leaves, and
+        ``n_leaves + i`` what merge i made.
+    costs : `~numpy.ndarray`
+        Information lost by each, shape (n_merges,).
+    n_leaves : int
+        Number of leaves.
+    n_free : int
+        How many of the first merges mix no strata.
+    """
+
+    pairs: Ints
+    costs: Array
+    n_leaves: int
+    n_free: int
+
+
+def agglomerate(
+    leaves: Sums, strata: Ints | None = None, n_stop: int = 1, budget: float = np.inf
+) -> Merges:
+    """Merge by least loss.
+
+    The cost of every pair is kept and computed from the sums of the groups, which takes memory with
+    the square of the number of leaves, and time as much for each bin.
+
+    Parameters
+    ----------
+    leaves : `~obscluster.grouping.information.kept.Sums`
+        Runs, or groups made before.
+    strata : `~numpy.ndarray`, optional
+        Leaves of different strata are merged only when nothing else is left, shape (n_leaves,).
+    n_stop : int
+        Stop at so many groups.
+    budget : float
+        Stop before the merges cost more than this together.
+
+    Returns
+    -------
+    merges : `Merges`
+        Of equal costs, that of the first leaves comes first.
+    """
+    n = len(leaves)
+    state = _State(leaves, strata)
+    pairs: list[tuple[int, int]] = []
+    costs: list[float] = []
+    spent, n_free = 0.0, -1
+    while state.n > max(n_stop, 1):
+        cost = state.least()
+        if not np.isfinite(cost):
+            # Only strata are left, each a single group.
+            n_free = len(pairs)
+            state.lift_strata()
+            cost = state.least()
+        if spent + max(cost, 0.0) > budget:
+            break
+        spent += max(cost, 0.0)
+        pairs.append(state.merge(n + len(pairs)))
+        costs.append(cost)
+    return Merges(
+        np.array(pairs, dtype=np.int64).reshape(-1, 2),
+        np.array(costs),
+        n,
+        len(pairs) if n_free < 0 else n_free,
+    )
+
+
+class _State:
+    """Groups at hand, compact: the first ``n`` rows of every array."""
+
+    def __init__(self, leaves: Sums, strata: Ints | None):
+        self.n = len(leaves)
+        self.sums = leaves[np.arange(self.n)]
+        self.strata = None if strata is None else strata.copy()
+        self.nodes = np.arange(self.n)
+        self.parts = kept(self.sums)
+        self.cost = np.full((self.n, self.n), np.inf)
+        self._all_costs()
+
+    def _all_costs(self) -> None:
+        for i in range(self.n - 1):
+            row = self._costs_of(i, slice(i + 1, self.n))
+            self.cost[i, i + 1 : self.n] = self.cost[i + 1 : self.n, i] = row
+        self.nearest = self.cost[: self.n, : self.n].argmin(axis=1)
+        self.distance = self.cost[np.arange(self.n), self.nearest]
+
+    def _costs_of(self, i: int, rows: slice) -> Array:
+        others = self.sums[rows]
+        row = self.parts[i] + self.parts[rows] - kept_with(others, self.sums[slice(i, i + 1)])
+        if self.strata is not None:
+            row[self.strata[rows] != self.strata[i]] = np.inf
+        return row
+
+    def lift_strata(self) -> None:
+        """Let everything merge."""
+        self.strata = None
+        self._all_costs()
+
+    def least(self) -> float:
+        """Cost of the cheapest merge."""
+        return float(self.distance[: self.n].min())
+
+    def merge(self, node: int) -> tuple[int, int]:
+        """Merge the cheapest pair into a new node; return the two old ones."""
+        i = int(self.distance[: self.n].argmin())
+        a, b = sorted((i, int(self.nearest[i])))
+        left, right = sorted((int(self.nodes[a]), int(self.nodes[b])))
+        self.sums.add(a, self.sums, b)
+        self.nodes[a] = node
+        stale = (self.nearest == a) | (self.nearest == b)
+        last = self.n - 1
+        self._move(last, b, stale)
+        self.n = n = last
+        self.parts[a] = kept(self.sums[slice(a, a + 1)])[0]
+        row = self._costs_of(a, slice(0, n))
+        row[a] = np.inf
+        self.cost[a, :n] = self.cost[:n, a] = row
+        closer = row < self.distance[:n]
+        self.nearest[:n][closer] = a
+        self.distance[:n][closer] = row[closer]
+        stale[a] = True
+        rows = np.flatnonzero(stale[:n])
+        self.nearest[rows] = self.cost[rows, :n].argmin(axis=1)
+        self.distance[rows] = self.cost[rows, self.nearest[rows]]
+        return left, right
+
+    def _move(self, source: int, target: int, stale: NDArray[np.bool_]) -> None:
+        """Put a row in another's place."""
+        if source == target:
+            return
+        self.sums.set(target, self.sums, source)
+        for values in (self.nodes, self.parts, self.nearest, self.distance, stale):
+            values[target] = values[source]
+        if self.strata is not None:
+            self.strata[target] = self.strata[source]
+        self.cost[target, : self.n] = self.cost[source, : self.n]
+        self.cost[: self.n, target] = self.cost[: self.n, source]
+        self.cost[target, target] = np.inf
+        self.nearest[self.nearest == source] = target
+
+
+def cut(merges: Merges, n_groups: int) -> Ints:
+    """Labels from 0 of the groups before the last merges.
+
+    Parameters
+    ----------
+    merges : `Merges`
+        The tree.
+    n_groups : int
+        Number of groups.
+
+    Returns
+    -------
+    labels : `~numpy.ndarray`
+        Shape (n_leaves,); the first leaf is in group 0, and so on.
+    """
+    n = merges.n_leaves
+    n_merges = n - n_groups
+    parent = np.arange(n + n_merges)
+    parent[merges.pairs[:n_merges].ravel()] = np.repeat(np.arange(n, n + n_merges), 2)
+    # A node comes after its parts, so from the top down every node knows its root.
+    for node in range(len(parent) - 1, -1, -1):
+        parent[node] = parent[parent[node]]
+    return in_order(parent[:n])
+
+
+def in_order(labels: Ints) -> Ints:
+    """The same groups, numbered from 0 by their first member."""
+    _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
+    rank = np.empty(len(first), dtype=np.int64)
+    rank[np.argsort(first)] = np.arange(len(first))
+    return np.asarray(rank[inverse], dtype=np.int64)
+
+
+def as_linkage(merges: Merges, base: float = 0.0) -> Array:
+    """Tree in SciPy's format, the loss after each merge as height.
+
+    Parameters
+    ----------
+    merges : `Merges`
+        All of them, down to one group.
+    base : float
+        Loss of the leaves kept apart.
+
+    Returns
+    -------
+    linkage : `~numpy.ndarray`
+        Shape (n_leaves - 1, 4). Heights never fall: where a merge gains, as it may if backgrounds
+        are fitted, they stay.
+    """
+    n = merges.n_leaves
+    sizes = np.ones(n + len(merges.pairs))
+    for i, (left, right) in enumerate(merges.pairs):
+        sizes[n + i] = sizes[left] + sizes[right]
+    heights = np.maximum.accumulate(np.maximum(base + np.cumsum(merges.costs), 0.0))
+    return np.column_stack([merges.pairs, heights, sizes[n:]])

@@ -1,0 +1,261 @@
+"""Any method, under any constraints.
+
+`group_runs` is what the command line and the YAML description call; the functions of the single
+methods, such as `~obscluster.grouping.hierarchical.group_hierarchical`, do without constraints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from astropy import units as u
+from astropy.table import QTable, Table
+from numpy.typing import NDArray
+
+from obscluster.columns import numbers, range_of
+from obscluster.config import ConstraintsConfig, GroupingConfig, ScalingConfig
+from obscluster.exceptions import RequestError
+from obscluster.grouping.base import UNASSIGNED, Grouping
+from obscluster.grouping.constraints import Minimum, group_within, hold_minimum
+from obscluster.grouping.epochs import contiguous_stretches
+from obscluster.grouping.methods import (
+    METHODS,
+    TIME,
+    Method,
+    Request,
+    matching_columns,
+    times_of,
+    tolerances_of,
+)
+from obscluster.grouping.pointings import pointing_names
+from obscluster.grouping.rules import Bins, Cells, NearestRun, Nested, Rule
+from obscluster.grouping.rules.base import column_of
+from obscluster.grouping.spread import split_groups
+from obscluster.scaling import feature_matrix, period_of, scale_features
+from obscluster.tolerance import Tolerance
+
+__all__ = ["group_runs"]
+
+Array = NDArray[np.float64]
+Labels = NDArray[np.int64]
+
+_DEFAULT_N = 2
+
+
+def group_runs(
+    runs: QTable,
+    names: Sequence[str],
+    grouping: GroupingConfig,
+    scaling: ScalingConfig | None = None,
+    constraints: ConstraintsConfig | None = None,
+) -> Grouping:
+    """Group runs by any method, under any constraints.
+
+    Parameters
+    ----------
+    runs : `~astropy.table.QTable`
+        Runs with ``obs_id``, features in units, and the columns that cuts and constraints name:
+        ``LIVETIME`` for a minimum livetime, ``RA_PNT`` and ``DEC_PNT`` for one per pointing,
+        ``mjd`` for groups that are contiguous in time.
+    names : sequence of str
+        Which columns to cluster by; cuts name theirs themselves.
+    grouping : `~obscluster.config.GroupingConfig`
+        Method and its options.
+    scaling : `~obscluster.config.ScalingConfig`, optional
+        How much a difference counts.
+    constraints : `~obscluster.config.ConstraintsConfig`, optional
+        What groups must keep to.
+
+    Returns
+    -------
+    grouping : `~obscluster.grouping.base.Grouping`
+        The groups; ``remarks`` say what constraints did.
+
+    Raises
+    ------
+    RequestError
+        If a name or value is not usable, or the constraints cannot be met.
+    """
+    asked = ConstraintsConfig() if constraints is None else constraints
+    # In the order of the identifiers, so that nothing depends on that of the rows.
+    order = np.argsort(np.asarray(runs["obs_id"]), kind="stable")
+    runs = runs[order]
+    request = Request(runs, tuple(names), scaling or ScalingConfig(), asked)
+    method = METHODS[grouping.method](request, grouping)
+    number = getattr(grouping, "n_groups", None)
+    number = _DEFAULT_N if method.numbered and number is None else number
+
+    def group(part: Table) -> Grouping:
+        return _group_part(part, method, number, asked)
+
+    result = group_within(runs, asked.within, group) if asked.within else group(runs)
+    result = replace(result, parameters={**result.parameters, **_given(asked)})
+    return result.reordered(np.argsort(order, kind="stable"))
+
+
+def _given(constraints: ConstraintsConfig) -> dict[str, Any]:
+    """Constraints that were asked for."""
+    given = constraints.model_dump(exclude_defaults=True)
+    return {"constraints": given} if given else {}
+
+
+def _group_part(
+    runs: Table, method: Method, number: int | None, asked: ConstraintsConfig
+) -> Grouping:
+    """Groups of runs that may mix."""
+    tolerances = tolerances_of(runs, asked)
+    times = times_of(runs) if asked.contiguous else None
+    if method.numbered and tolerances:
+        grouping = _fewest(runs, method, tolerances, asked)
+    elif method.numbered:
+        n_complete = int(np.isfinite(method.positions(runs)).all(axis=1).sum())
+        limit = max(min(number or 1, n_complete), 1) if asked.within else number
+        grouping = method.group(runs, limit)
+    else:
+        grouping = method.group(runs, None)
+        if tolerances:
+            grouping = _split(runs, grouping, tolerances, asked)
+    if times is not None and not method.in_time:
+        stretches = contiguous_stretches(grouping.labels, times)
+        text = f"{grouping.n_groups} groups are {stretches.max()} stretches of time"
+        grouping = replace(
+            grouping, labels=stretches, names={}, linkage=None, remarks=[*grouping.remarks, text]
+        )
+    if asked.min_livetime is not None or asked.min_runs is not None:
+        grouping = _hold(runs, grouping, method, asked, tolerances, times)
+    return grouping if times is None else _by_time(grouping, times)
+
+
+def _fewest(
+    runs: Table, method: Method, tolerances: Mapping[str, Tolerance], asked: ConstraintsConfig
+) -> Grouping:
+    """The fewest groups of a method that keep to the tolerances."""
+    complete = np.isfinite(method.positions(runs)).all(axis=1)
+    n_runs = max(int(complete.sum()), 1)
+
+    def keeps(grouping: Grouping) -> bool:
+        members = (grouping.labels == k for k in range(1, grouping.n_groups + 1))
+        return all(_within_tolerances(runs, inside, tolerances) for inside in members)
+
+    if method.nested:
+        # More groups are parts of fewer, so that the right number can be bracketed.
+        low, high = 1, n_runs
+        while low < high:
+            middle = (low + high) // 2
+            if keeps(method.group(runs, middle)):
+                high = middle
+            else:
+                low = middle + 1
+        return method.group(runs, low)
+    for n_groups in range(1, n_runs + 1):
+        grouping = method.group(runs, n_groups)
+        if keeps(grouping):
+            return grouping
+    return _split(runs, grouping, tolerances, asked)
+
+
+def _split(
+    runs: Table, grouping: Grouping, tolerances: Mapping[str, Tolerance], asked: ConstraintsConfig
+) -> Grouping:
+    """Divide the groups that vary too much into the fewest parts."""
+    values = np.column_stack([numbers(runs[name]) for name in tolerances])
+    periods = [period_of(name, runs[name]) for name in tolerances]
+    labels = split_groups(grouping.labels, values, list(tolerances.values()), periods)
+    if np.array_equal(labels, grouping.labels):
+        return grouping
+    old = {new: int(grouping.labels[labels == new][0]) for new in range(1, labels.max() + 1)}
+    parts: dict[int, int] = {}
+    names = {}
+    for new, label in old.items():
+        parts[label] = parts.get(label, 0) + 1
+        whole = list(old.values()).count(label) == 1
+        if label in grouping.names:
+            suffix = "" if whole else f"_{parts[label]}"
+            names[new] = f"{grouping.names[label]}{suffix}"
+    return replace(
+        grouping,
+        labels=labels,
+        linkage=None,
+        names=names,
+        rule=_rule_of_parts(runs, grouping, labels, asked),
+        remarks=[
+            *grouping.remarks,
+            f"{grouping.n_groups} groups are split into {labels.max()} to keep to the tolerances",
+        ],
+    )
+
+
+def _rule_of_parts(
+    runs: Table, whole: Grouping, labels: Labels, asked: ConstraintsConfig
+) -> Rule | None:
+    """First the rule of the whole groups, then the most similar run, in units of tolerances."""
+    if whole.rule is None:
+        return None
+    tolerances = matching_columns(asked.max_spread, runs.colnames)
+    scaled = scale_features(runs[["obs_id", *tolerances]], "tolerance", tolerances)
+    X, names = feature_matrix(scaled)
+    inner: dict[int, Rule] = {}
+    for label in range(1, whole.n_groups + 1):
+        inside = whole.labels == label
+        inner[label] = NearestRun.fit(
+            scaled.meta["scaling"], names, X[inside], labels[inside], width=1.0
+        )
+    return Nested(whole.rule, inner)
+
+
+def _hold(
+    runs: Table,
+    grouping: Grouping,
+    method: Method,
+    asked: ConstraintsConfig,
+    tolerances: Mapping[str, Tolerance],
+    times: Array | None,
+) -> Grouping:
+    minima = []
+    if asked.min_livetime is not None:
+        try:
+            hours = float(u.Quantity(asked.min_livetime).to_value(u.h))
+        except (TypeError, ValueError, u.UnitsError):
+            text = f"minimum livetime {asked.min_livetime!r}; expected a time such as '5 h'"
+            raise RequestError(text) from None
+        minima.append(Minimum("h", numbers(column_of(runs, "LIVETIME"), u.h), hours))
+    if asked.min_runs is not None:
+        minima.append(Minimum("runs", np.ones(len(runs)), float(asked.min_runs)))
+    pointings = None
+    if asked.per_pointing:
+        ra, dec = (numbers(column_of(runs, name), u.deg) for name in ("RA_PNT", "DEC_PNT"))
+        pointings = pointing_names(ra, dec)
+    return hold_minimum(
+        grouping,
+        method.positions(runs),
+        minima,
+        asked.short,
+        pointings,
+        (lambda inside: _within_tolerances(runs, inside, tolerances)) if tolerances else None,
+        times,
+    )
+
+
+def _within_tolerances(
+    runs: Table, inside: NDArray[np.bool_], tolerances: Mapping[str, Tolerance]
+) -> bool:
+    return all(
+        tolerance.allows(*range_of(numbers(runs[name])[inside], period_of(name, runs[name])))
+        for name, tolerance in tolerances.items()
+    )
+
+
+def _by_time(grouping: Grouping, times: Array) -> Grouping:
+    """Grouping whose groups are epochs: a new run belongs to the one in which it was taken."""
+    assigned = grouping.labels != UNASSIGNED
+    order = np.flatnonzero(assigned)[np.argsort(times[assigned], kind="stable")]
+    labels = grouping.labels[order]
+    changes = np.flatnonzero(np.diff(labels))
+    cuts = 0.5 * (times[order][changes] + times[order][changes + 1])
+    edges = (-np.inf, *cuts.tolist(), np.inf)
+    sequence = labels[np.concatenate([[0], changes + 1])]
+    rule = Cells((Bins(TIME, edges, "d"),), {(i,): int(k) for i, k in enumerate(sequence)})
+    return replace(grouping, rule=rule)
