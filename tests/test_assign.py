@@ -102,6 +102,12 @@ class TestEveryMethod:
         assert Grouping.read(tmp_path / "extended") == assignment.grouping
 
 
+@every_method
+def test_the_number_of_workers_does_not_matter(asked, archive, tmp_path):
+    groupings = [group(archive, asked | {"workers": n}, tmp_path / str(n)) for n in (1, 3)]
+    assert groupings[0] == groupings[1]
+
+
 def test_epochs_are_recovered_for_new_runs(earlier, archive, tmp_path):
     """Three epochs with other mirrors: the new runs of each join the old ones."""
     group(earlier, METHODS["ward"], tmp_path / "groups")
@@ -162,7 +168,9 @@ class TestCommands:
         group(earlier, METHODS["ward"], tmp_path / "a")
         group(earlier, METHODS["cut"], tmp_path / "b")
         assert main(["assign", str(tmp_path / "a"), str(archive), "-o", str(tmp_path / "c")]) == 0
-        assert "30 observations: 24 known" in capsys.readouterr().out
+        out = capsys.readouterr().out
+        assert "30 observations: 24 known" in out
+        assert "changed since the groups were made: obs-index.fits.gz" in out
         assert main(["assess", str(tmp_path / "a"), "-o", str(tmp_path / "d")]) == 0
         out = capsys.readouterr().out
         for text in ("largest spread within a group", "suggested: 3 groups", "80% of the runs"):
@@ -172,6 +180,27 @@ class TestCommands:
         assert "suggested" not in capsys.readouterr().out
         assert main(["compare", str(tmp_path / "a"), str(tmp_path / "b")]) == 0
         assert "adjusted Rand index" in capsys.readouterr().out
+
+    def test_a_description_does_what_the_options_do(self, archive, tmp_path, capsys):
+        options = ["--offset", "0.5 deg", "--method", "kmeans", "--n-groups", "4", "--no-plots"]
+        limits = ["--within", "EPOCH", "--min-runs", "3"]
+        arguments = ["group", str(archive), *options, *limits, "-o", str(tmp_path / "options")]
+        assert main(arguments) == 0
+        description = {
+            "archive": str(archive),
+            "features": {"offset": "0.5 deg"},
+            "grouping": {"method": "kmeans", "n_groups": 4},
+            "constraints": {"within": ["EPOCH"], "min_runs": 3},
+        }
+        (tmp_path / "run.yaml").write_text(yaml.safe_dump(description))
+        for number, source in enumerate((tmp_path / "run.yaml", tmp_path / "options/groups.yaml")):
+            output = str(tmp_path / str(number))
+            assert main(["run", str(source), "--no-plots", "-o", output]) == 0
+            assert Grouping.read(output) == Grouping.read(tmp_path / "options")
+        capsys.readouterr()
+        (tmp_path / "run.yaml").write_text("archive: x\ngrouping: {method: kmens}\n")
+        assert main(["run", str(tmp_path / "run.yaml"), "-o", str(tmp_path / "no")]) == 2
+        assert "'kmeans'" in capsys.readouterr().err
 
     @pytest.mark.parametrize(
         ("arguments", "message"),

@@ -83,8 +83,8 @@ def test_greedy_and_refined_groups_are_nearly_always_the_best(kind):
                 n_all += 1
                 n_best += loss <= least[number - 1] + 1e-12
                 misses.append(loss / least[number - 1] - 1)
-    assert n_best / n_all >= 0.98
-    assert max(misses) < 0.1
+    assert n_best / n_all >= 0.99
+    assert max(misses) < 0.05
 
 
 def naive_tree(scores):
@@ -156,12 +156,19 @@ def test_groups_do_not_depend_on_the_order_of_runs(fit_background):
         assert here.labels[0] == 1
 
 
+@pytest.mark.parametrize("n_obs", [25, 45])
+def test_more_groups_never_lose_more(n_obs):
+    groupings = information_partitions(alike_scores(1, n_obs))
+    assert list(groupings) == list(range(1, n_obs + 1))
+    losses = [grouping.parameters["loss"] for grouping in groupings.values()]
+    assert (np.diff(losses) <= 1e-12).all()
+    assert losses[-1] == 0.0
+
+
 def test_the_fewest_groups_within_a_budget():
     scores = alike_scores(1, 25)
     groupings = information_partitions(scores)
-    assert list(groupings) == list(range(1, 26))
     losses = [grouping.parameters["loss"] for grouping in groupings.values()]
-    assert (np.diff(losses) <= 1e-12).all()
     for budget in (0.001, 0.01, 0.05, 0.2, 1.0):
         grouping = cluster_by_information(scores, max_loss=budget)
         assert grouping.parameters["loss"] <= budget
@@ -362,3 +369,13 @@ def test_no_other_grouping_of_pks_2155_304_loses_less(pks_runs, other_groupings,
             # A tree may fall into fewer groups than asked, which cannot lose less.
             other = information_loss(scores, labels)
             assert losses[number] <= other + 1e-12, (name, number)
+
+
+def test_any_eight_of_these_runs_are_grouped_as_well_as_they_can_be(pks_runs):
+    observations, position = pks_runs
+    scores = get_scores(observations, make_source("0.6 % Crab"), position)
+    for seed in range(6):
+        eight = np.random.default_rng(seed).choice(21, 8, replace=False)
+        few = scores.select(np.sort(eight))
+        losses = [g.parameters["loss"] for g in information_partitions(few).values()]
+        np.testing.assert_allclose(losses, least_losses(few), atol=1e-12)

@@ -59,6 +59,16 @@ class Assignment:
     record: Mapping[str, Any]
     runs: Runs
 
+    @property
+    def changed_index(self) -> list[str]:
+        """Index files that are not those of which the groups were made, by their checksums."""
+        recorded = self.record.get("index_files") or {}
+        return [
+            path.name
+            for path in self.runs.data_store.index_files
+            if recorded.get(path.name) != checksum(path)
+        ]
+
     def count(self, status: str) -> int:
         """Number of runs with a status."""
         return int((self.table["status"] == status).sum())

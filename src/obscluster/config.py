@@ -5,6 +5,7 @@ Quantities are texts with a unit, such as ``"2 deg"``.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
@@ -18,6 +19,7 @@ from pydantic import (
 )
 
 from obscluster.exceptions import RequestError
+from obscluster.yaml_file import read_yaml
 
 __all__ = [
     "ConstraintsConfig",
@@ -33,6 +35,7 @@ __all__ = [
     "ScalingConfig",
     "SpreadConfig",
     "make_config",
+    "read_config",
 ]
 
 
@@ -262,6 +265,26 @@ def make_config(content: dict[str, Any]) -> RunConfig:
             if problem["type"] != "too_short" or not problem["input"]
         ]
         raise RequestError("; ".join(problems)) from None
+
+
+def read_config(path: Path) -> RunConfig:
+    """Description of a run from a YAML file, also from the groups.yaml of results.
+
+    Raises
+    ------
+    ArchiveError
+        If the file cannot be read, or is not YAML.
+    RequestError
+        If a key is unknown or a value is not usable; the message names it.
+    """
+    content = read_yaml(path)
+    # The record of a grouping has what was asked under this key.
+    if "config" in content and "archive" in content and "rule" in content:
+        content = content["config"]
+    try:
+        return make_config(content)
+    except RequestError as error:
+        raise RequestError(f"{path}: {error}") from None
 
 
 def _problem(problem: Any) -> str:

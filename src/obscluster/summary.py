@@ -71,8 +71,10 @@ def describe_assignment(assignment: Assignment) -> str:
             f"{len(table)} observations: {assignment.count('known')} known, "
             f"{assignment.count('new')} new in their groups, {n_none} fit none"
         ),
-        "",
     ]
+    if assignment.changed_index:
+        lines.append(f"changed since the groups were made: {', '.join(assignment.changed_index)}")
+    lines.append("")
     rows = [["group", *(["name"] if grouping.names else []), "runs", "new"]]
     for label in range(1, min(grouping.n_groups, _MAX_GROUPS) + 1):
         n_new = int(((table["label"] == label) & (table["status"] == "new")).sum())

@@ -15,7 +15,18 @@ from collections.abc import Sequence
 from typing import Any
 
 from obscluster import __version__
-from obscluster.cli import assess, assign, check, compare, features, group, index, info, simulate
+from obscluster.cli import (
+    assess,
+    assign,
+    check,
+    compare,
+    features,
+    group,
+    index,
+    info,
+    run,
+    simulate,
+)
 from obscluster.exceptions import ObsClusterError, ObsClusterWarning
 
 __all__ = ["main"]
@@ -60,7 +71,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"obscluster {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (info, check, index, features, group, assess, compare, assign, simulate):
+    for command in (info, check, index, features, group, run, assess, compare, assign, simulate):
         command.add(commands)
     return parser
 

@@ -117,7 +117,7 @@ def run(arguments: argparse.Namespace) -> int:
     check_output(arguments.output, arguments.overwrite)
     result = group_observations(config, progress_bar)
     files = write_results(result, arguments.output, arguments.overwrite, not arguments.no_plots)
-    _print_result(result)
+    print_result(result)
     print(f"\nresults in {arguments.output}: {', '.join(files)}")
     return 0
 
@@ -262,7 +262,7 @@ def _usage(options: dict[str, Any], text: str) -> ObsClusterError:
     return RequestError(f"--{OPTIONS.get(first, first)} {text}")
 
 
-def _print_result(result: GroupResult) -> None:
+def print_result(result: GroupResult) -> None:
     from obscluster.summary import describe_result
 
     print(describe_result(result))

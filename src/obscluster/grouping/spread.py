@@ -389,6 +389,18 @@ class _Space:
             return None
         return int(near[best]), new_low[best], new_width[best]
 
+    def neighbours(
+        self, k: int, low: NDArray[np.int64], width: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """Boxes that may have room for a part of box k; the others have none."""
+        every = np.arange(len(self.size))
+        high = (low[k] + width[k]) % self.size
+        near = (low[k] - low) % self.size <= self.reach[every, low]
+        near |= (low - low[k]) % self.size <= width[k]
+        near |= (low + width - high) % self.size <= self.reach[every, high]
+        near[k] = False
+        return np.flatnonzero(near.all(axis=1))
+
     def total(self, labels: NDArray[np.int64]) -> tuple[int, float]:
         """Number of groups and sum of their spreads: the less, the better."""
         groups = _members(labels)
@@ -628,6 +640,9 @@ def _best_move(
     width: NDArray[np.int64],
 ) -> tuple[NDArray[np.int64], int] | None:
     """Which points of a group to move where, to make the sum of spreads smallest; None if none."""
+    near = space.neighbours(k, low, width)
+    if not len(near):
+        return None
     before = space.spread(low[k], width[k])
     offsets = (space.points[rows] - low[k]) % space.size
     # Not for rounding errors, which could go on for ever.
@@ -643,15 +658,14 @@ def _best_move(
         head, tail = _boxes_beside(offsets[order], cuts)
         for part, rest, first in ((head, tail, True), (tail, head, False)):
             part_low = (low[k] + part[0]) % space.size
-            growth = space.join(low, width, part_low[:, None], part[1][:, None])[2]
-            growth[:, k] = np.inf
+            growth = space.join(low[near], width[near], part_low[:, None], part[1][:, None])[2]
             after = space.spread((low[k] + rest[0]) % space.size, rest[1])
             gain = before - after[:, None] - growth
             cut, target = np.unravel_index(np.argmax(gain), gain.shape)
             if gain[cut, target] > best:
                 best = gain[cut, target]
                 moved = order[: cuts[cut]] if first else order[cuts[cut] :]
-                move = rows[moved], int(target)
+                move = rows[moved], int(near[target])
     return move
 
 

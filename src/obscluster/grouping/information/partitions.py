@@ -2,7 +2,7 @@
 
 A cut of the tree, refined, is nearly always the best partition there is. Where it is not, the
 refined partition into one group less, with a group split, or into one more, with two merged, often
-is. So partitions are made for a range of numbers, upwards and then downwards, and the best is kept.
+is. So partitions are made for a range of numbers, downwards and then upwards, and the best is kept.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Ints = NDArray[np.int64]
 
 # With more runs, exchanges of pairs take too long and gain nothing.
 _MAX_SWAPS = 200
-# Up to so many runs every split and several unions are tried, up and down until nothing changes.
+# Up to so many runs every split and several unions are tried, down and up until nothing changes.
 _MAX_THOROUGH = 30
 _N_UNIONS = 6
 _MAX_ROUNDS = 5
@@ -71,13 +71,14 @@ def best_partitions(
         offer(heavy_enough(runs, cut(merges, n_groups), limits))
     for _ in range(_MAX_ROUNDS if thorough else 1):
         before = dict(losses)
-        for n_groups in range(fewest + 1, most + 1):
-            if n_groups - 1 in found:
-                for labels in splits(runs, found[n_groups - 1], limits, swaps, thorough):
-                    offer(labels)
         for n_groups in range(most - 1, fewest - 1, -1):
             if n_groups + 1 in found:
                 for labels in unions(runs, found[n_groups + 1], limits, n_unions):
+                    offer(labels)
+        # Upwards last: a group more then never loses more.
+        for n_groups in range(fewest + 1, most + 1):
+            if n_groups - 1 in found:
+                for labels in splits(runs, found[n_groups - 1], limits, swaps, thorough):
                     offer(labels)
         if losses == before:
             break
