@@ -27,7 +27,7 @@ LAYERS = (
     ("grouping",),
     ("assessment",),
     ("simulate", "characterise"),
-    ("report",),
+    ("report", "stacking"),
     ("results",),
     ("pipeline", "assess", "assign"),
     ("check", "info", "summary"),

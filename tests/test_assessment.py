@@ -234,6 +234,10 @@ class TestSpreads:
         with pytest.raises(RequestError, match=message):
             function(features, labels)
 
+    def test_a_grouping_of_other_runs_is_refused(self, features):
+        with pytest.raises(RequestError, match="none of the 6 runs of the table is among the 2"):
+            spreads(features, Grouping([101, 102], [1, 1]))
+
     def test_runs_must_be_identified(self, features):
         with pytest.raises(RequestError, match="no column obs_id among psf-r68"):
             spreads(features["psf-r68", "azimuth"], LABELS)
@@ -469,6 +473,11 @@ class TestQuality:
         assert_same(again, result)
         assert suggest_n_groups(again) == suggest_n_groups(result)
 
+    def test_no_complete_run_no_rows(self):
+        table = table_of(np.full((3, 2), np.nan))
+        assert len(quality(table, table, {1: np.ones(3, int), 2: [1, 2, 2]})) == 0
+        assert len(outliers(table, np.ones(3, int), 0)) == 0
+
     def test_tables_of_other_runs_are_refused(self):
         table = table_of(np.eye(4))
         with pytest.raises(RequestError, match="4 runs and scaled features of 3"):
@@ -699,7 +708,7 @@ class TestOutliers:
     @pytest.mark.parametrize("n_runs", [10, 20, 50])
     def test_false_alarms_are_rare_among_few_runs(self, n_runs):
         flagged = trials = 0
-        for seed in range(2000 // n_runs):
+        for seed in range(1000 // n_runs):
             table = table_of(np.random.default_rng(seed).normal(size=(n_runs, 4)))
             for n_groups in (1, 2, 4):
                 flagged += len(outliers(table, ward(n_groups)(table)))
@@ -804,14 +813,31 @@ class TestOutliers:
         X[0, 0] = 25.0
         assert outliers(table_of(X), labels)["obs_id"].tolist() == [100]
 
-    def test_features_that_hardly_vary(self):
-        X = np.zeros((200, 2))
-        assert len(outliers(table_of(X), np.ones(200, dtype=int))) == 0
+    @pytest.mark.parametrize("noise", [0.0, 1e-14])
+    def test_features_that_hardly_vary(self, noise):
+        X = np.full((200, 2), 0.1) + noise * np.random.default_rng(0).normal(size=(200, 2))
+        labels = np.ones(200, dtype=int)
         # Of a few values, the rare one is nothing special; the only one is.
         X[:20, 0] = 1.0
-        assert len(outliers(table_of(X), np.ones(200, dtype=int))) == 0
+        assert len(outliers(table_of(X), labels)) == 0
         X[7, 1] = 1.0
-        assert outliers(table_of(X), np.ones(200, dtype=int))["obs_id"].tolist() == [107]
+        assert outliers(table_of(X), labels)["obs_id"].tolist() == [107]
+
+    def test_features_that_do_not_vary(self):
+        assert len(outliers(table_of(np.full((9, 2), 0.1)), np.ones(9, dtype=int))) == 0
+
+    def test_small_groups_borrow_the_scatter_within_others(self):
+        # Groups are much farther from each other than runs within them.
+        X, labels = blobs(*(100.0 * np.arange(10)[:, None] * [1, 1]), n=5, scatter=1.0)
+        X[12, 1] += 20.0
+        row = outliers(table_of(X), labels)[0]
+        assert (row["obs_id"], row["nearest"], row["feature"]) == (112, 3, "f1")
+
+    @pytest.mark.parametrize("n_runs", [1, 2, 3, 4])
+    def test_so_few_runs_do_not_tell(self, n_runs):
+        for seed in range(30):
+            X = np.random.default_rng(seed).normal(size=(n_runs, 4))
+            assert len(outliers(table_of(X), np.ones(n_runs, dtype=int))) == 0
 
     @settings(max_examples=30)
     @given(

@@ -206,7 +206,9 @@ def test_least_weight():
     budget = cluster_by_information(scores, max_loss=0.05, min_weight=300.0)
     assert budget.parameters["loss"] <= 0.05
     assert min(np.bincount(budget.labels)[1:]) >= 3
-    with pytest.raises(RequestError, match="7 groups of at least 300 each are not found"):
+    with pytest.raises(
+        RequestError, match="7 groups of at least 300 each asked of 20 runs; ask for 1 to 6"
+    ):
         cluster_by_information(scores, n_groups=7, min_weight=300.0)
     with pytest.raises(RequestError, match="the least that the conditions allow is"):
         cluster_by_information(scores, max_loss=1e-6, min_weight=300.0)

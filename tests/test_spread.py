@@ -151,7 +151,7 @@ class TestSeveralFeatures:
     def test_groups_keep_to_tolerances_when_the_exact_way_is_too_long(
         self, limits, period, monkeypatch
     ):
-        X = np.random.default_rng(2).uniform(1, 360, size=(400, 3))
+        X = np.random.default_rng(2).uniform(1, 360, size=(150, 3))
         tolerances = [Tolerance(90.0), Tolerance(0.6, relative=True), Tolerance(150.0)]
         few = fewest_groups(X, tolerances, [period, None, None]).max()
         for name, limit in limits.items():

@@ -1,13 +1,13 @@
-"""What a grouping that was written is worth: spreads, quality, outliers, stability.
+"""What a grouping that was written is worth: spreads, quality, outliers, stability, information.
 
-Works on the files of the grouping alone; the archive is not needed.
+Works on the files of the grouping alone, but for the information, which needs the archive.
 """
 
 from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,13 +26,21 @@ from obscluster.assessment import (
     suggest_n_groups,
     worst_spreads,
 )
-from obscluster.config import ConstraintsConfig, RunConfig, ScalingConfig, make_config
+from obscluster.characterise import characterise
+from obscluster.config import (
+    ConstraintsConfig,
+    FeaturesConfig,
+    RunConfig,
+    ScalingConfig,
+    make_config,
+)
 from obscluster.exceptions import ArchiveError, ObsClusterWarning, RequestError
-from obscluster.grouping.base import RECORD_FILE, TABLE_FILE, Grouping
+from obscluster.grouping.base import RECORD_FILE, TABLE_FILE, UNASSIGNED, Grouping
 from obscluster.grouping.methods import METHODS, Request, scaled_features
 from obscluster.grouping.toolbox import group_runs
 from obscluster.results import staged_directory
 from obscluster.scaling import feature_matrix
+from obscluster.stacking import loss_table, scores_of
 from obscluster.yaml_file import read_yaml
 
 __all__ = ["Assessment", "assess_grouping", "write_assessment"]
@@ -58,6 +66,9 @@ class Assessment:
         See `obscluster.assessment.outliers`.
     stability : `~obscluster.assessment.Stability` or None
         None if it was not asked for, or cannot be had.
+    losses : `~astropy.table.QTable` or None
+        Information that these groups lose, and that stacking everything does, see
+        `obscluster.stacking.loss_table`; None if no source was named.
     """
 
     grouping: Grouping
@@ -67,6 +78,7 @@ class Assessment:
     suggestion: Suggestion | None
     outliers: Table
     stability: Stability | None
+    losses: QTable | None = None
 
 
 def assess_grouping(
@@ -74,6 +86,7 @@ def assess_grouping(
     max_groups: int = 10,
     n_resamples: int = 50,
     progress: Progress | None = None,
+    information: Mapping[str, Any] | None = None,
 ) -> Assessment:
     """Assess a grouping that was written.
 
@@ -89,6 +102,10 @@ def assess_grouping(
         Trials for the stability; none for 0.
     progress : callable, optional
         ``progress(iterable, total, what)`` wraps long loops.
+    information : mapping, optional
+        Parts ``source``, ``counts``, ``target`` and ``archive`` of the description, in place of
+        those of the grouping: what is measured. The lost information is told if the grouping or
+        this names a source.
 
     Raises
     ------
@@ -117,7 +134,8 @@ def assess_grouping(
     scaled = scaled_features(features, names, scaling)
     n_complete = int(np.isfinite(feature_matrix(scaled)[0]).all(axis=1).sum())
     labels: dict[int, NDArray[np.int64]] = {grouping.n_groups: grouping.labels}
-    numbered = "n_groups" in type(config.grouping).model_fields and not _has_threshold(config)
+    numbered = config.grouping.method in ("hierarchical", "kmeans", "mixture")
+    numbered = numbered and not _has_threshold(config)
     if numbered:
         numbers = range(1, min(max_groups, n_complete) + 1)
         for n in numbers if progress is None else progress(numbers, len(numbers), "groups"):
@@ -131,6 +149,7 @@ def assess_grouping(
         suggest_n_groups(table) if numbered else None,
         outliers(scaled, grouping),
         _stability(config, features, names, grouping, n_resamples),
+        _losses(record["config"], information or {}, grouping, progress),
     )
 
 
@@ -159,6 +178,8 @@ def write_assessment(assessment: Assessment, output: Path, overwrite: bool = Fal
     if assessment.stability is not None:
         tables["stability.ecsv"] = assessment.stability.table
         tables["stability_runs.ecsv"] = assessment.stability.runs
+    if assessment.losses is not None:
+        tables["losses.ecsv"] = assessment.losses
     with staged_directory(output, overwrite) as staging:
         for name, table in tables.items():
             table.write(staging / name, format="ascii.ecsv")
@@ -169,6 +190,28 @@ def write_assessment(assessment: Assessment, output: Path, overwrite: bool = Fal
 
             files.append(write_quality_plot(staging, assessment.quality, assessment.suggestion))
     return sorted(files)
+
+
+def _losses(
+    asked: Mapping[str, Any],
+    information: Mapping[str, Any],
+    grouping: Grouping,
+    progress: Progress | None,
+) -> QTable | None:
+    """Information that the groups lose; None if nobody says on what."""
+    config = make_config({**asked, **information})
+    if config.source is None and config.grouping.method != "information":
+        return None
+    if config.target is None:
+        raise RequestError("the lost information needs a target (--target), where the source is")
+    # Features are not needed again.
+    config = config.model_copy(update={"features": FeaturesConfig(names=("livetime",))})
+    runs = characterise(config)
+    scores = scores_of(config, runs, progress)
+    labels = grouping.label_of(scores.obs_ids)
+    stacked = np.where(labels == UNASSIGNED, UNASSIGNED, 1)
+    groupings = {"these groups": labels, "all stacked": stacked}
+    return loss_table(scores, groupings, config.counts.fit_background)
 
 
 def _has_threshold(config: RunConfig) -> bool:
@@ -189,7 +232,11 @@ def _stability(
 ) -> Stability | None:
     """Stability of the method; None for cuts, whose groups do not depend on the other runs."""
     method = config.grouping.method
-    if n_resamples == 0 or method in ("cuts", "spread") or config.constraints.max_spread:
+    if (
+        n_resamples == 0
+        or method in ("cuts", "spread", "information")
+        or config.constraints.max_spread
+    ):
         return None
     scaled = scaled_features(features, names, config.scaling)
     columns = [name for name in scaled.colnames if name != "obs_id"]

@@ -68,6 +68,11 @@ class Runs:
     names: list[str]
     table: QTable
 
+    @property
+    def observations(self) -> list[Observation]:
+        """The selected observations; one that the hdu-index does not know has no files."""
+        return _observations(self.data_store, self.obs_table)
+
 
 def characterise(config: RunConfig, progress: Progress | None = None) -> Runs:
     """Select observations of an archive and compute what their grouping needs.
@@ -170,6 +175,16 @@ def _with_columns(features: QTable, selected: ObservationTable, names: list[str]
     return table
 
 
+def _observations(data_store: DataStore, selected: ObservationTable) -> list[Observation]:
+    obs_ids = np.asarray(selected["OBS_ID"]).tolist()
+    known = {obs.obs_id: obs for obs in data_store.get_observations(obs_ids, skip_missing=True)}
+    # A run that the hdu-index does not know keeps its row.
+    return [
+        known.get(obs_id) or Observation(obs_id, {}, row)
+        for obs_id, row in zip(obs_ids, selected, strict=True)
+    ]
+
+
 def _features(
     config: RunConfig,
     data_store: DataStore,
@@ -178,17 +193,11 @@ def _features(
     names: list[str],
     progress: Progress | None,
 ) -> QTable:
-    obs_ids = np.asarray(selected["OBS_ID"]).tolist()
-    known = {obs.obs_id: obs for obs in data_store.get_observations(obs_ids, skip_missing=True)}
-    # A run that the hdu-index does not know keeps its row.
-    observations = [
-        known.get(obs_id) or Observation(obs_id, {}, row)
-        for obs_id, row in zip(obs_ids, selected, strict=True)
-    ]
+    observations = _observations(data_store, selected)
     asked = config.features
     if not names:
-        table = QTable({"obs_id": np.array(obs_ids, dtype=np.int64)})
-        table["notes"] = Column([""] * len(obs_ids), dtype=str)
+        table = QTable({"obs_id": np.array(selected["OBS_ID"], dtype=np.int64)})
+        table["notes"] = Column([""] * len(table), dtype=str)
         return table
     with warnings.catch_warnings():
         # What was skipped is part of the result, see GroupResult.unassigned.

@@ -23,16 +23,19 @@ from obscluster.yaml_file import read_yaml
 
 __all__ = [
     "ConstraintsConfig",
+    "CountsConfig",
     "CutConfig",
     "CutsConfig",
     "FeaturesConfig",
     "GroupingConfig",
     "HDBSCANConfig",
     "HierarchicalConfig",
+    "InformationConfig",
     "KMeansConfig",
     "MixtureConfig",
     "RunConfig",
     "ScalingConfig",
+    "SourceConfig",
     "SpreadConfig",
     "make_config",
     "read_config",
@@ -48,6 +51,20 @@ def _whole_or_auto(value: Any) -> Any:
         number = 0
     if number < 1 or number != float(value):
         raise ValueError(f"{value!r}; expected a whole number from 1, or 'auto'")
+    return number
+
+
+def _fraction(value: Any) -> Any:
+    """Number from 0 to 1, also as a percentage."""
+    if value is None:
+        return value
+    text = str(value).strip()
+    try:
+        number = float(text[:-1]) / 100 if text.endswith("%") else float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= 1:
+        raise ValueError(f"{value!r}; expected a fraction such as 1% or 0.01")
     return number
 
 
@@ -148,6 +165,45 @@ class HDBSCANConfig(_Strict):
     epsilon: float = Field(default=0.0, ge=0)
 
 
+class InformationConfig(_Strict):
+    """Groups that lose least information on ``source``: a number, or the fewest within a loss."""
+
+    method: Literal["information"] = "information"
+    n_groups: Annotated[int | None, Field(ge=1)] = None
+    max_loss: Annotated[float | None, BeforeValidator(_fraction)] = None
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> InformationConfig:
+        if (self.n_groups is None) == (self.max_loss is None):
+            raise ValueError("give either n_groups or max_loss, such as 1%")
+        return self
+
+
+class SourceConfig(_Strict):
+    """What is measured, see `obscluster.features.information.make_source`."""
+
+    amplitude: str | float = "1 % Crab"
+    index: float = 2.7
+    reference: str = "1 TeV"
+    model: Literal["power-law", "cutoff-power-law", "log-parabola"] = "power-law"
+    cutoff: str | None = None
+    curvature: float | None = None
+    size: str = "0 deg"
+    parameters: tuple[str, ...] = ("amplitude", "index")
+
+
+class CountsConfig(_Strict):
+    """How expected counts are taken, see `obscluster.features.information.get_scores`."""
+
+    energy: tuple[str, ...] = ("0.1 TeV", "100 TeV")
+    bins_per_decade: PositiveInt = 8
+    rings: tuple[str, ...] | None = None
+    safe_energy: Literal["aeff-max", "index", "none"] = "aeff-max"
+    aeff_fraction: float = Field(default=0.1, ge=0, lt=1)
+    background: str = "auto"
+    fit_background: bool = False
+
+
 class SpreadConfig(_Strict):
     """The fewest groups that keep to ``constraints.max_spread``."""
 
@@ -210,7 +266,13 @@ class CutsConfig(_Strict):
 
 
 GroupingConfig = Annotated[
-    HierarchicalConfig | CutsConfig | KMeansConfig | MixtureConfig | HDBSCANConfig | SpreadConfig,
+    HierarchicalConfig
+    | CutsConfig
+    | KMeansConfig
+    | MixtureConfig
+    | HDBSCANConfig
+    | SpreadConfig
+    | InformationConfig,
     Field(discriminator="method"),
 ]
 
@@ -227,6 +289,8 @@ class RunConfig(_Strict):
     scaling: ScalingConfig = ScalingConfig()
     grouping: GroupingConfig = HierarchicalConfig()
     constraints: ConstraintsConfig = ConstraintsConfig()
+    source: SourceConfig | None = None
+    counts: CountsConfig = CountsConfig()
     workers: int = Field(default=1, ge=1)
 
     @model_validator(mode="after")
@@ -234,8 +298,21 @@ class RunConfig(_Strict):
         spread = bool(self.constraints.max_spread)
         if self.grouping.method == "spread" and not spread:
             raise ValueError("method spread needs constraints.max_spread")
-        if spread and getattr(self.grouping, "n_groups", None) is not None:
+        numbered = getattr(self.grouping, "n_groups", None) is not None
+        if spread and numbered and self.grouping.method != "information":
             raise ValueError("max_spread finds the number of groups itself; leave n_groups out")
+        if self.grouping.method == "information":
+            if self.target is None:
+                raise ValueError("method information needs a target, where the source is")
+            asked = self.constraints
+            given = [n for n in ("per_pointing", "max_spread", "contiguous") if getattr(asked, n)]
+            if given:
+                raise ValueError(
+                    "method information keeps to within, and to one of min_livetime and min_runs; "
+                    f"leave {', '.join(given)} out"
+                )
+            if asked.min_livetime is not None and asked.min_runs is not None:
+                raise ValueError("method information takes min_livetime or min_runs, not both")
         if self.grouping.method == "cuts" and self.scaling != ScalingConfig():
             raise ValueError("cuts take the quantities as they are; leave scaling out")
         adaptive = isinstance(self.grouping, CutsConfig) and any(

@@ -14,8 +14,8 @@ from astropy.table import QTable, Table
 from obscluster.characterise import Progress, Runs, characterise, livetimes
 from obscluster.checksum import checksum
 from obscluster.columns import numbers
-from obscluster.config import RunConfig
-from obscluster.exceptions import ObsClusterWarning, RequestError
+from obscluster.config import InformationConfig, RunConfig
+from obscluster.exceptions import ObsClusterWarning, RequestError, SkippedRunWarning
 from obscluster.grouping.base import UNASSIGNED, Grouping
 from obscluster.grouping.methods import scaled_features
 from obscluster.grouping.toolbox import group_runs
@@ -110,10 +110,24 @@ def group_observations(config: RunConfig, progress: Progress | None = None) -> G
     if getattr(method, "n_groups", None) == "auto":
         suggestion = _suggest(config, runs)
         method = method.model_copy(update={"n_groups": suggestion.n_groups})
-    grouping = group_runs(runs.table, runs.names, method, config.scaling, config.constraints)
+    if isinstance(method, InformationConfig):
+        grouping = _group_by_information(config, runs, progress)
+    else:
+        grouping = group_runs(runs.table, runs.names, method, config.scaling, config.constraints)
     if suggestion is not None:
         grouping = replace(grouping, remarks=[*grouping.remarks, f"suggested: {suggestion}"])
     return GroupResult(config, runs, _with_notes(grouping, runs.features))
+
+
+def _group_by_information(config: RunConfig, runs: Runs, progress: Progress | None) -> Grouping:
+    # Loads more than other methods need.
+    from obscluster.stacking import group_by_information, scores_of
+
+    with warnings.catch_warnings():
+        # What was skipped is part of the result, see GroupResult.unassigned.
+        warnings.simplefilter("ignore", SkippedRunWarning)
+        scores = scores_of(config, runs, progress)
+    return group_by_information(config, runs, scores)
 
 
 def _suggest(config: RunConfig, runs: Runs) -> Suggestion:

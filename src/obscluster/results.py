@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-from astropy.table import Column, Table
+from astropy.table import Column, QTable, Table
 
 from obscluster import __version__
 from obscluster.exceptions import ArchiveError, RequestError
@@ -24,6 +24,7 @@ __all__ = [
     "check_output",
     "staged_directory",
     "versions",
+    "write_frontier",
     "write_obs_index",
     "write_run_lists",
 ]
@@ -129,6 +130,29 @@ def write_obs_index(directory: Path, table: ObservationTable, grouping: Grouping
     name = "obs-index.fits.gz"
     write_index(copy, directory / name)
     return [name]
+
+
+def write_frontier(table: QTable, output: Path, overwrite: bool = False) -> list[str]:
+    """Write a frontier as a table and a plot.
+
+    Parameters
+    ----------
+    table : `~astropy.table.QTable`
+        See `obscluster.stacking.frontier`.
+    output : `~pathlib.Path`
+        Directory, which appears whole or not at all.
+    overwrite : bool
+        Replace earlier results in it.
+    """
+    # Matplotlib takes a second to load and is needed nowhere else.
+    from obscluster.report.frontier import write_frontier_plot
+
+    with staged_directory(output, overwrite) as staging:
+        content = table.copy()
+        content.meta["versions"] = versions()
+        content.write(staging / "frontier.ecsv", format="ascii.ecsv")
+        write_frontier_plot(table, staging / "frontier.png")
+    return ["frontier.ecsv", "frontier.png"]
 
 
 def versions() -> dict[str, str]:

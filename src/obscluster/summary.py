@@ -7,6 +7,7 @@ import textwrap
 
 import numpy as np
 from astropy import units as u
+from astropy.table import QTable
 from numpy.typing import NDArray
 
 from obscluster.assess import Assessment
@@ -17,7 +18,7 @@ from obscluster.grouping.base import UNASSIGNED
 from obscluster.pipeline import GroupResult
 from obscluster.scaling import period_of
 
-__all__ = ["describe_assessment", "describe_assignment", "describe_result"]
+__all__ = ["describe_assessment", "describe_assignment", "describe_frontier", "describe_result"]
 
 _MAX_GROUPS = 40
 _MAX_RUNS = 20
@@ -112,6 +113,8 @@ def describe_assessment(assessment: Assessment) -> str:
         away = f"{row['worst_run']} ({row['deviation']:+.3g} from the mean)"
         rows.append([row["feature"], spread, percent, f"group_{row['label']}", away])
     lines += _lines(rows)
+    if assessment.losses is not None:
+        lines += ["", "information that stacking loses", "", *_loss_lines(assessment.losses)]
     quality = assessment.quality
     rows = [["groups", "silhouette", "of even runs", "Calinski-Harabasz", "Davies-Bouldin"]]
     rows[0] += ["smallest group"]
@@ -134,6 +137,56 @@ def describe_assessment(assessment: Assessment) -> str:
     ]
     if assessment.stability is not None:
         lines += ["", *str(assessment.stability).splitlines()]
+    return "\n".join(lines)
+
+
+def _loss_lines(losses: QTable) -> list[str]:
+    names = [name.removesuffix(" inflation") for name in losses.colnames if "inflation" in name]
+    rows = [["", "groups", "loss", "observing time", *(f"{name} error" for name in names)]]
+    for row in losses:
+        errors = [f"+{float(row[f'{name} inflation']):.2%}" for name in names]
+        time = f"{row['lost_time'].to_value(u.h):.2f} h"
+        rows.append(
+            [row["grouping"], str(row["n_groups"]), f"{float(row['loss']):.2%}", time, *errors]
+        )
+    return _lines(rows)
+
+
+def describe_frontier(table: QTable) -> str:
+    """Losses of every way to group, by number of groups.
+
+    Parameters
+    ----------
+    table : `~astropy.table.QTable`
+        See `obscluster.stacking.frontier`.
+
+    Returns
+    -------
+    text : str
+        Several lines, for a terminal.
+    """
+    source, names = table.meta["source"], table.meta["parameters"]
+    ways = list(dict.fromkeys(table["grouping"].tolist()))
+    by_way = {
+        way: {int(row["n_groups"]): row for row in table[table["grouping"] == way]} for way in ways
+    }
+    rows = [["groups", *(f"{way}" for way in ways), "lost time", *(f"{n} error" for n in names)]]
+    for n_groups in sorted(by_way["information"]):
+        best = by_way["information"][n_groups]
+        cells = [by_way[way].get(n_groups) for way in ways]
+        losses = ["" if cell is None else f"{float(cell['loss']):.2%}" for cell in cells]
+        errors = [f"+{float(best[f'{name} inflation']):.2%}" for name in names]
+        rows.append([str(n_groups), *losses, f"{best['lost_time'].to_value(u.h):.2f} h", *errors])
+    lines = [
+        (
+            f"{table.meta['n_obs']} observations, {table.meta['livetime']}; source of "
+            f"{source['amplitude']}, index {source['index']:g}; information on {', '.join(names)}"
+        ),
+        "",
+        "information that is lost, by way to group; observing time and errors for the best",
+        "",
+        *_fit(rows),
+    ]
     return "\n".join(lines)
 
 

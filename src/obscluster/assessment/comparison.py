@@ -68,6 +68,15 @@ class Comparison:
             table[name] = column
         return table
 
+    def _seen(self) -> Table:
+        """The contingency table without unassigned runs where there are none."""
+        table = self.table
+        if not self.counts[-1].any():
+            table = table[:-1]
+        if not self.counts[:, -1].any():
+            table.remove_column(table.colnames[-1])
+        return table
+
     def __str__(self) -> str:
         rand = f"adjusted Rand index {self.adjusted_rand:.3f}"
         if np.isnan(self.adjusted_rand):
@@ -75,7 +84,7 @@ class Comparison:
         lines = [
             f"{self.n_common} runs in both groupings, {self.n_assigned} of them assigned in both:",
             f"{self.n_matched} in groups that correspond, {rand}",
-            *self.table.pformat(max_lines=-1, max_width=-1),
+            *self._seen().pformat(max_lines=-1, max_width=-1),
         ]
         for which, obs_ids in (("first", self.only_first), ("second", self.only_second)):
             if len(obs_ids):

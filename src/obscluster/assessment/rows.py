@@ -50,10 +50,16 @@ def row_labels(table: Table, labels: Labels) -> NDArray[np.int64]:
     Raises
     ------
     RequestError
-        If there is not one integer for each row, or an integer is no label.
+        If there is not one integer for each row, an integer is no label, or a grouping has none
+        of the runs.
     """
     obs_ids = run_ids(table)
     if isinstance(labels, Grouping):
+        if len(obs_ids) and not np.isin(obs_ids, labels.obs_ids).any():
+            raise RequestError(
+                f"none of the {len(obs_ids)} runs of the table is among the {len(labels)} of the "
+                "grouping; give the grouping of these runs"
+            )
         return labels.label_of(obs_ids)
     found = np.asarray(labels)
     if found.shape != obs_ids.shape:

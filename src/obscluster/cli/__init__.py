@@ -21,6 +21,7 @@ from obscluster.cli import (
     check,
     compare,
     features,
+    frontier,
     group,
     index,
     info,
@@ -30,6 +31,9 @@ from obscluster.cli import (
 from obscluster.exceptions import ObsClusterError, ObsClusterWarning
 
 __all__ = ["main"]
+
+# In the order in which they are listed.
+_COMMANDS = (info, check, index, features, group, run, assess, frontier, compare, assign, simulate)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -71,7 +75,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"obscluster {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (info, check, index, features, group, run, assess, compare, assign, simulate):
+    for command in _COMMANDS:
         command.add(commands)
     return parser
 

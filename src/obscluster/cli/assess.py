@@ -7,11 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from obscluster.cli.common import add_command, progress_bar
+from obscluster.cli.run_arguments import given
+from obscluster.cli.source_arguments import add_source, source_config
 
 EXAMPLES = """\
 examples:
   how much the runs of each group differ, how many groups there should be, and which runs are odd:
     obscluster assess results/
+  and how much of the information on a source of 1 % of the Crab stacking loses:
+    obscluster assess results/ --flux "1 % Crab"
   the same as tables and a plot:
     obscluster assess results/ --output assessment/
 """
@@ -33,6 +37,13 @@ def add(commands: Any) -> None:
     )
     command.add_argument("-o", "--output", type=Path, help="directory for tables and plot")
     command.add_argument("--overwrite", action="store_true", help="replace results in the output")
+    command.add_argument(
+        "--archive", help="where the runs are now, for the information (default: as recorded)"
+    )
+    command.add_argument(
+        "--target", help="where the source is (default: the target of the grouping)"
+    )
+    add_source(command)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -44,7 +55,12 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.output is not None:
         check_output(arguments.output, arguments.overwrite)
     assessment = assess_grouping(
-        arguments.groups, arguments.max_groups, arguments.resamples, progress_bar
+        arguments.groups,
+        arguments.max_groups,
+        arguments.resamples,
+        progress_bar,
+        source_config(arguments)
+        | given({"archive": arguments.archive, "target": arguments.target}),
     )
     # Written first: whoever reads the text may stop halfway.
     files = []

@@ -16,6 +16,8 @@ from obscluster.cli.group_arguments import (
     add_methods,
     add_scaling,
 )
+from obscluster.cli.run_arguments import add_runs, given, runs_config
+from obscluster.cli.source_arguments import add_source, source_config
 from obscluster.exceptions import ObsClusterError
 
 if TYPE_CHECKING:
@@ -36,6 +38,9 @@ examples:
   bins of cos zenith with 5 h each, per number of telescopes, for background models:
     obscluster group $GAMMAPY_DATA/hess-dl3-dr1 --by cos-zenith --adaptive --min-livetime "5 h" \\
         --within N_TELS --output results/
+  the fewest groups that lose at most 1 % of the information on a source of 0.6 % of the Crab:
+    obscluster group $GAMMAPY_DATA/hess-dl3-dr1 --target "PKS 2155-304" --max-loss 1% \\
+        --flux "0.6 % Crab" --output results/
   the fewest groups in which the PSF varies by no more than 15 %:
     obscluster group $GAMMAPY_DATA/hess-dl3-dr1 --max-spread psf-r68=15% --output results/
 """
@@ -48,62 +53,11 @@ def add(commands: Any) -> None:
     command.add_argument("-o", "--output", required=True, type=Path, help="directory for results")
     command.add_argument("--overwrite", action="store_true", help="replace results in the output")
     command.add_argument("--no-plots", action="store_true", help="draw no plots")
-    command.add_argument(
-        "--workers", type=int, default=1, metavar="N", help="runs read at once (default: 1)"
-    )
-    select = command.add_argument_group("which runs (default: all)")
-    select.add_argument(
-        "--target", help='"RA DEC" in degrees, or a name in the OBJECT column of the archive'
-    )
-    select.add_argument(
-        "--frame", choices=["icrs", "galactic"], default="icrs", help="frame of the coordinates"
-    )
-    select.add_argument(
-        "--radius", default="2 deg", help='cone around the target (default: "2 deg")'
-    )
-    select.add_argument(
-        "--where",
-        nargs=3,
-        action="append",
-        metavar=("COLUMN", "LOW", "HIGH"),
-        default=[],
-        help='keep a range of a column, such as: --where ZEN_PNT "0 deg" "40 deg"; repeatable',
-    )
-    what = command.add_argument_group("what characterises a run (`obscluster features` lists all)")
-    what.add_argument(
-        "--features",
-        nargs="+",
-        metavar="NAME",
-        help="features, also with an energy (psf-r68@10TeV), and columns of the obs-index such as "
-        "ZEN_PNT (default: edisp-res psf-radius)",
-    )
-    what.add_argument(
-        "--energy",
-        nargs="+",
-        metavar="E",
-        help='energies, with unit, of features that carry none (default: "1 TeV")',
-    )
-    what.add_argument(
-        "--offset", help="fixed offset from the pointing (default: that of the target, or 0 deg)"
-    )
-    what.add_argument(
-        "--containment", type=float, metavar="F", help="fraction for psf-radius (default: 0.68)"
-    )
-    what.add_argument(
-        "--feature-file",
-        nargs="+",
-        metavar="FILE",
-        help="Python files that define more features, see obscluster.features.base",
-    )
-    what.add_argument(
-        "--missing",
-        choices=["unassigned", "drop-feature"],
-        help="where a run lacks a feature, leave that run out of the groups (default) or the "
-        "feature out of the clustering",
-    )
+    add_runs(command)
     add_methods(command)
     add_scaling(command)
     add_constraints(command)
+    add_source(command)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -124,44 +78,30 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _config_content(arguments: argparse.Namespace) -> dict[str, Any]:
     """Description of the run; what was not asked for is left to its defaults."""
-    features = {
-        "energy": arguments.energy,
-        "offset": arguments.offset,
-        "containment_fraction": arguments.containment,
-        "files": arguments.feature_file,
-    }
     clustered = {"names": arguments.features, "missing": arguments.missing}
     grouping = _grouping(arguments)
-    if grouping["method"] == "cuts" and _given(clustered):
+    if grouping["method"] == "cuts" and given(clustered):
         text = "belongs to clustering, which --by replaces; leave one of them out"
-        raise _usage(_given(clustered), text)
-    where = [
-        {"type": "par_box", "variable": column, "value_range": [low, high]}
-        for column, low, high in arguments.where
-    ]
+        raise _usage(given(clustered), text)
     return {
-        "archive": arguments.archive,
-        "target": arguments.target,
-        "frame": arguments.frame,
-        "radius": arguments.radius,
-        "selection": where,
+        **runs_config(arguments),
         "grouping": grouping,
         "scaling": _scaling(arguments),
         "constraints": _constraints(arguments),
-        "features": _given(features | clustered),
-        "workers": arguments.workers,
+        **source_config(arguments),
     }
 
 
 def _grouping(arguments: argparse.Namespace) -> dict[str, Any]:
     """Method and its options; those of other methods are an error."""
-    ways = _given({name: getattr(arguments, name) for name in WAYS})
+    ways = given({name: getattr(arguments, name) for name in WAYS})
     options = {
         "n_groups": arguments.n_groups,
         "linkage": arguments.linkage,
         "metric": arguments.metric,
         "criterion": arguments.criterion,
         "threshold": arguments.threshold,
+        "max_loss": arguments.max_loss,
         "covariance_type": arguments.covariance,
         "cluster_runs": arguments.cluster_runs,
         "neighbours": arguments.neighbours,
@@ -171,7 +111,9 @@ def _grouping(arguments: argparse.Namespace) -> dict[str, Any]:
     default = "hierarchical"
     if arguments.by is not None:
         default = "cuts"
-    elif arguments.max_spread and not _given(options):
+    elif arguments.max_loss is not None:
+        default = "information"
+    elif arguments.max_spread and not given(options):
         default = "spread"
     method = arguments.method or default
     if arguments.by is None and ways:
@@ -179,13 +121,13 @@ def _grouping(arguments: argparse.Namespace) -> dict[str, Any]:
     if method != "cuts" and arguments.by is not None:
         raise _usage({"by": arguments.by}, f"belongs to --method cuts, not to {method}")
     allowed = METHODS[method]
-    wrong = {name: value for name, value in _given(options).items() if name not in allowed}
+    wrong = {name: value for name, value in given(options).items() if name not in allowed}
     if wrong and arguments.by is not None:
         raise _usage(wrong, "belongs to clustering, which --by replaces; leave one of them out")
     if wrong:
         names = ", ".join(f"--{OPTIONS.get(n, n)}" for n in allowed) or "none"
         raise _usage(wrong, f"is no option of --method {method}, which has {names}")
-    grouping: dict[str, Any] = {"method": method} | _given(options)
+    grouping: dict[str, Any] = {"method": method} | given(options)
     if method == "cuts":
         if arguments.by is None:
             raise _usage({"method": method}, "cuts needs --by NAME, the quantity to split")
@@ -214,7 +156,7 @@ def _cut(text: str) -> dict[str, Any]:
 
 def _scaling(arguments: argparse.Namespace) -> dict[str, Any]:
     method = arguments.scaling or ("tolerance" if arguments.tolerance else None)
-    return _given(
+    return given(
         {
             "method": method,
             "tolerances": _pairs("tolerance", arguments.tolerance),
@@ -225,7 +167,7 @@ def _scaling(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _constraints(arguments: argparse.Namespace) -> dict[str, Any]:
-    return _given(
+    return given(
         {
             "within": arguments.within,
             "min_livetime": arguments.min_livetime,
@@ -249,10 +191,6 @@ def _pairs(option: str, given: list[str] | None) -> dict[str, str] | None:
             raise _usage({option: text}, f"{text}: expected NAME=VALUE, such as psf-r68=10%")
         pairs[name] = value
     return pairs
-
-
-def _given(options: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if value is not None}
 
 
 def _usage(options: dict[str, Any], text: str) -> ObsClusterError:

@@ -13,6 +13,7 @@ METHODS: dict[str, tuple[str, ...]] = {
     "mixture": ("n_groups", "covariance_type", "random_state"),
     "hdbscan": ("cluster_runs", "neighbours", "epsilon"),
     "spread": (),
+    "information": ("n_groups", "max_loss"),
 }
 """Methods and their options."""
 WAYS = ("cut", "edges", "quantiles", "width", "livetime", "adaptive", "categories")
@@ -24,6 +25,7 @@ OPTIONS = {
     "cluster_runs": "cluster-runs",
     "random_state": "random-state",
     "max_spread": "max-spread",
+    "max_loss": "max-loss",
 }
 """Keys of the configuration that the command line calls otherwise."""
 
@@ -51,6 +53,11 @@ def add_methods(command: argparse.ArgumentParser) -> None:
         "--criterion",
         choices=["distance", "inconsistent"],
         help="hierarchical: cut the tree by this criterion at --threshold",
+    )
+    method.add_argument(
+        "--max-loss",
+        metavar="LOSS",
+        help="information: the fewest groups that lose no more, such as 1%%",
     )
     method.add_argument("--threshold", type=float, metavar="T", help="see --criterion")
     method.add_argument(

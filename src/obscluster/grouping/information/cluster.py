@@ -27,7 +27,7 @@ Ints = NDArray[np.int64]
 # Up to so many runs, a partition may come from those with so many groups more or less.
 _NEIGHBOURS = ((200, 2), (2000, 1), (np.inf, 0))
 # Up to so many runs all smaller numbers of groups are tried, else those close to the tree's.
-_MAX_ALL = 200
+_MAX_ALL = 50
 # A pre-merge that loses more than this is warned of.
 _PRE_MERGE_BUDGET = 1e-4
 _ROUNDING = 1e-12
@@ -51,6 +51,15 @@ class _Problem:
     @property
     def n_runs(self) -> int:
         return len(self.rows)
+
+    @property
+    def most_groups(self) -> int:
+        """No more groups can all have the least weight."""
+        least = self.limits.min_weight
+        if least == 0:
+            return self.n_runs
+        totals = np.bincount(self.limits.strata, weights=self.limits.weights)
+        return min(self.n_runs, int((totals // least).sum()))
 
 
 def cluster_by_information(
@@ -148,8 +157,7 @@ def information_partitions(
     most = problem.n_runs if max_groups is None else max_groups
     if most < 1:
         raise RequestError(f"max_groups {max_groups}; expected at least 1")
-    most = max(min(most, problem.n_runs), problem.n_strata)
-    found = best_partitions(problem.runs, problem.merges, problem.limits, problem.n_strata, most)
+    found = _partitions(problem, problem.n_strata, max(most, problem.n_strata))
     options = {"min_weight": min_weight, "fit_background": fit_background}
     return {
         number: _grouping(scores, problem, labels, {"n_groups": number, **options})
@@ -209,11 +217,13 @@ def _weights(scores: Scores, weights: ArrayLike | None, min_weight: float) -> ND
 def _with_number(problem: _Problem, n_groups: Any) -> Ints:
     if not isinstance(n_groups, int | np.integer):
         raise RequestError(f"n_groups {n_groups!r}; expected a whole number")
-    if not problem.n_strata <= n_groups <= problem.n_runs:
+    if not problem.n_strata <= n_groups <= problem.most_groups:
         few = f" in {problem.n_strata} parts that never mix" if problem.n_strata > 1 else ""
+        least = problem.limits.min_weight
+        heavy = f" of at least {least:g} each" if least > 0 else ""
         raise RequestError(
-            f"{n_groups} groups asked of {problem.n_runs} runs{few}; ask for "
-            f"{problem.n_strata} to {problem.n_runs}"
+            f"{n_groups} groups{heavy} asked of {problem.n_runs} runs{few}; ask for "
+            f"{problem.n_strata} to {problem.most_groups}"
         )
     reach = next(reach for most, reach in _NEIGHBOURS if problem.n_runs <= most)
     found = _partitions(problem, n_groups - reach, n_groups + reach)
@@ -235,12 +245,11 @@ def _within_budget(problem: _Problem, max_loss: float) -> Ints:
     fine = np.flatnonzero(spent[: problem.merges.n_free + 1] <= allowed)
     upper = problem.n_runs - int(fine[-1]) if len(fine) else problem.n_runs
     upper = max(upper, problem.n_strata)
-    step = upper if problem.n_runs <= _MAX_ALL else max(upper // 10, 2)
+    step = upper if problem.n_runs <= _MAX_ALL else max(upper // 10, 3)
     best: Ints | None = None
     least = np.inf
     while upper >= problem.n_strata:
-        found = _partitions(problem, upper - step, upper)
-        losses = {number: loss_of(problem.runs, labels) for number, labels in found.items()}
+        found, losses = _with_losses(problem, upper - step, upper)
         least = min([least, *losses.values()])
         good = [number for number, loss in losses.items() if loss <= allowed]
         if not good:
@@ -249,13 +258,13 @@ def _within_budget(problem: _Problem, max_loss: float) -> Ints:
         if min(good) > min(found):
             break
         upper = min(good) - 1
-    if best is None and problem.limits.min_weight > 0:
-        # Heavy groups may need other cuts than the tree's best.
-        found = _partitions(problem, problem.n_strata, problem.n_runs)
-        losses = {number: loss_of(problem.runs, labels) for number, labels in found.items()}
-        good = [number for number, loss in losses.items() if loss <= allowed]
+    # With a least weight, groups are other than the tree's, and more may be needed.
+    while best is None and upper < problem.most_groups:
+        found, losses = _with_losses(problem, upper, upper + step)
         least = min([least, *losses.values()])
+        good = [number for number, loss in losses.items() if loss <= allowed]
         best = found[min(good)] if good else None
+        upper += step + 1
     if best is None:
         raise RequestError(
             f"no grouping found loses at most {max_loss:.3%}; the least that the conditions allow "
@@ -264,8 +273,15 @@ def _within_budget(problem: _Problem, max_loss: float) -> Ints:
     return best
 
 
+def _with_losses(
+    problem: _Problem, fewest: int, most: int
+) -> tuple[dict[int, Ints], dict[int, float]]:
+    found = _partitions(problem, fewest, most)
+    return found, {number: loss_of(problem.runs, labels) for number, labels in found.items()}
+
+
 def _partitions(problem: _Problem, fewest: int, most: int) -> dict[int, Ints]:
-    fewest, most = max(fewest, problem.n_strata, 1), min(most, problem.n_runs)
+    fewest, most = max(fewest, problem.n_strata, 1), min(most, problem.most_groups)
     return best_partitions(problem.runs, problem.merges, problem.limits, fewest, most)
 
 
@@ -283,16 +299,5 @@ def _grouping(
         "error_inflation": error_inflation(scores, numbers, fit_background),
         "pre_merge_loss": problem.pre_merge_loss,
     }
-    linkage = as_linkage(problem.merges, problem.base)
-    linkage[:, :2] = _leaves_in_order_of_rows(linkage[:, :2], problem.rows)
+    linkage = as_linkage(problem.merges, problem.base, problem.rows)
     return Grouping(scores.obs_ids, numbers, linkage, parameters)
-
-
-def _leaves_in_order_of_rows(nodes: NDArray[np.float64], rows: Ints) -> NDArray[np.float64]:
-    """Children of a tree whose leaves count in the order of the table, not of the identifiers."""
-    n_leaves = len(rows)
-    rank = np.empty(n_leaves, dtype=np.int64)
-    rank[np.argsort(rows)] = np.arange(n_leaves)
-    places = nodes.astype(np.int64)
-    renamed = np.where(places < n_leaves, rank[np.minimum(places, n_leaves - 1)], places)
-    return np.sort(renamed, axis=1).astype(float)

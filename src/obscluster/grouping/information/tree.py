@@ -194,7 +194,7 @@ def in_order(labels: Ints) -> Ints:
     return np.asarray(rank[inverse], dtype=np.int64)
 
 
-def as_linkage(merges: Merges, base: float = 0.0) -> Array:
+def as_linkage(merges: Merges, base: float = 0.0, rows: Ints | None = None) -> Array:
     """Tree in SciPy's format, the loss after each merge as height.
 
     Parameters
@@ -203,6 +203,8 @@ def as_linkage(merges: Merges, base: float = 0.0) -> Array:
         All of them, down to one group.
     base : float
         Loss of the leaves kept apart.
+    rows : `~numpy.ndarray`, optional
+        Row of each leaf in a table; the leaves of the result count in the order of the rows.
 
     Returns
     -------
@@ -214,5 +216,9 @@ def as_linkage(merges: Merges, base: float = 0.0) -> Array:
     sizes = np.ones(n + len(merges.pairs))
     for i, (left, right) in enumerate(merges.pairs):
         sizes[n + i] = sizes[left] + sizes[right]
+    names = np.arange(n + len(merges.pairs))
+    if rows is not None:
+        names[np.argsort(rows)] = np.arange(n)
+    pairs = np.sort(names[merges.pairs], axis=1)
     heights = np.maximum.accumulate(np.maximum(base + np.cumsum(merges.costs), 0.0))
-    return np.column_stack([merges.pairs, heights, sizes[n:]])
+    return np.column_stack([pairs, heights, sizes[n:]])

@@ -1,0 +1,95 @@
+"""The arguments that say which runs, and what characterises them."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+__all__ = ["add_runs", "given", "runs_config"]
+
+
+def add_runs(command: argparse.ArgumentParser) -> None:
+    """Describe the arguments."""
+    command.add_argument(
+        "--workers", type=int, default=1, metavar="N", help="runs read at once (default: 1)"
+    )
+    select = command.add_argument_group("which runs (default: all)")
+    select.add_argument(
+        "--target", help='"RA DEC" in degrees, or a name in the OBJECT column of the archive'
+    )
+    select.add_argument(
+        "--frame", choices=["icrs", "galactic"], default="icrs", help="frame of the coordinates"
+    )
+    select.add_argument(
+        "--radius", default="2 deg", help='cone around the target (default: "2 deg")'
+    )
+    select.add_argument(
+        "--where",
+        nargs=3,
+        action="append",
+        metavar=("COLUMN", "LOW", "HIGH"),
+        default=[],
+        help='keep a range of a column, such as: --where ZEN_PNT "0 deg" "40 deg"; repeatable',
+    )
+    what = command.add_argument_group("what characterises a run (`obscluster features` lists all)")
+    what.add_argument(
+        "--features",
+        nargs="+",
+        metavar="NAME",
+        help="features, also with an energy (psf-r68@10TeV), and columns of the obs-index such as "
+        "ZEN_PNT (default: edisp-res psf-radius)",
+    )
+    what.add_argument(
+        "--energy",
+        nargs="+",
+        metavar="E",
+        help='energies, with unit, of features that carry none (default: "1 TeV")',
+    )
+    what.add_argument(
+        "--offset", help="fixed offset from the pointing (default: that of the target, or 0 deg)"
+    )
+    what.add_argument(
+        "--containment", type=float, metavar="F", help="fraction for psf-radius (default: 0.68)"
+    )
+    what.add_argument(
+        "--feature-file",
+        nargs="+",
+        metavar="FILE",
+        help="Python files that define more features, see obscluster.features.base",
+    )
+    what.add_argument(
+        "--missing",
+        choices=["unassigned", "drop-feature"],
+        help="where a run lacks a feature, leave that run out of the groups (default) or the "
+        "feature out of the clustering",
+    )
+
+
+def runs_config(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Those parts of the configuration; what was not asked for is left to its defaults."""
+    features = {
+        "names": arguments.features,
+        "missing": arguments.missing,
+        "energy": arguments.energy,
+        "offset": arguments.offset,
+        "containment_fraction": arguments.containment,
+        "files": arguments.feature_file,
+    }
+    where = [
+        {"type": "par_box", "variable": column, "value_range": [low, high]}
+        for column, low, high in arguments.where
+    ]
+    return {
+        "archive": arguments.archive,
+        "target": arguments.target,
+        "frame": arguments.frame,
+        "radius": arguments.radius,
+        "selection": where,
+        "features": given(features),
+        "workers": arguments.workers,
+    }
+
+
+def given(options: dict[str, Any]) -> dict[str, Any]:
+    """Options that were asked for."""
+    return {name: value for name, value in options.items() if value is not None}

@@ -1,0 +1,262 @@
+"""What stacking the runs of an archive costs: scores, the groups that lose least, the frontier."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from astropy import units as u
+from astropy.table import QTable, Table
+from numpy.typing import NDArray
+
+from obscluster.characterise import Progress, Runs, livetimes
+from obscluster.columns import numbers
+from obscluster.config import HierarchicalConfig, InformationConfig, RunConfig, SourceConfig
+from obscluster.engine import get_engine
+from obscluster.exceptions import RequestError
+from obscluster.features.information import (
+    Scores,
+    get_scores,
+    loss_summary,
+    make_binning,
+    make_source,
+)
+from obscluster.grouping.base import UNASSIGNED, Grouping
+from obscluster.grouping.cuts import categories_of, group_by_cut
+from obscluster.grouping.information import cluster_by_information, information_partitions
+from obscluster.grouping.methods import scaled_features
+from obscluster.grouping.rules import Cells, NearestRun
+from obscluster.grouping.toolbox import group_runs
+from obscluster.scaling import feature_matrix
+
+__all__ = ["frontier", "group_by_information", "loss_table", "scores_of"]
+
+Labels = NDArray[np.int64]
+
+
+def scores_of(config: RunConfig, runs: Runs, progress: Progress | None = None) -> Scores:
+    """Expected counts and their derivatives, for the source that is asked about.
+
+    Parameters
+    ----------
+    config : `~obscluster.config.RunConfig`
+        With ``target``; ``source`` is 1 % of the Crab unless told.
+    runs : `~obscluster.characterise.Runs`
+        The selected observations.
+    progress : callable, optional
+        ``progress(iterable, total, what)`` wraps long loops.
+
+    Raises
+    ------
+    RequestError
+        If there is no target, or a value is not usable.
+    """
+    if runs.target is None:
+        raise RequestError("expected counts need a target, where the source is")
+    counts = config.counts
+    observations = runs.observations
+    return get_scores(
+        observations,
+        make_source(**(config.source or SourceConfig()).model_dump()),
+        runs.target.position,
+        make_binning(list(counts.energy), counts.rings, counts.bins_per_decade),
+        safe_energy=counts.safe_energy,
+        aeff_fraction=counts.aeff_fraction,
+        background=_background(counts.background),
+        engine=get_engine(config.workers),
+        progress=None
+        if progress is None
+        else lambda rows: progress(rows, len(observations), "expected counts"),
+    )
+
+
+def group_by_information(config: RunConfig, runs: Runs, scores: Scores) -> Grouping:
+    """Groups that lose least, under the constraints of the description.
+
+    New runs find their group by the features: that of the most similar run.
+
+    Parameters
+    ----------
+    config : `~obscluster.config.RunConfig`
+        With method information.
+    runs : `~obscluster.characterise.Runs`
+        The observations and their features.
+    scores : `~obscluster.features.information.scores.Scores`
+        Their expected counts.
+    """
+    if not isinstance(config.grouping, InformationConfig):
+        raise RequestError(f"method {config.grouping.method}; expected information")
+    weights, least = _weights(config, runs)
+    grouping = cluster_by_information(
+        scores,
+        config.grouping.n_groups,
+        config.grouping.max_loss,
+        within=_strata(runs.table, config.constraints.within),
+        weights=weights,
+        min_weight=least,
+        fit_background=config.counts.fit_background,
+    )
+    scaled = scaled_features(runs.table, runs.names, config.scaling)
+    X, names = feature_matrix(scaled)
+    unassigned = grouping.labels == UNASSIGNED
+    loss = grouping.parameters["loss"]
+    inflation = grouping.parameters["error_inflation"]
+    text = ", ".join(f"{name} {value:.2%}" for name, value in inflation.items())
+    remark = (
+        f"stacking into {grouping.n_groups} groups loses {loss:.2%} of the information; errors "
+        f"grow: {text}"
+    )
+    return replace(
+        grouping,
+        rule=NearestRun.fit(scaled.meta["scaling"], names, X, grouping.labels),
+        reasons={
+            int(obs_id): note or "its part holds less than the minimum"
+            for obs_id, note, out in zip(grouping.obs_ids, scores.notes, unassigned, strict=True)
+            if out
+        },
+        remarks=[remark],
+    )
+
+
+def loss_table(
+    scores: Scores, groupings: Mapping[str, Labels], fit_background: bool = False
+) -> QTable:
+    """What several groupings lose.
+
+    Parameters
+    ----------
+    scores : `~obscluster.features.information.scores.Scores`
+        Expected counts of the runs.
+    groupings : mapping
+        Name to the labels of the runs, in the order of the scores.
+    fit_background : bool
+        Fit the normalisation of the background of each group.
+
+    Returns
+    -------
+    table : `~astropy.table.QTable`
+        ``grouping``, ``n_groups``, ``loss``, ``lost_time`` (the loss in observing time), and for
+        each parameter its ``<name> error`` and ``<name> inflation``.
+    """
+    rows = []
+    for name, labels in groupings.items():
+        summary = loss_summary(scores, labels, fit_background)
+        row: dict[str, Any] = {
+            "grouping": name,
+            "n_groups": summary.n_groups,
+            "loss": summary.loss,
+            "lost_time": summary.lost_time / 3600 * u.h,
+        }
+        for parameter in scores.names:
+            row[f"{parameter} error"] = summary.errors[parameter]
+            row[f"{parameter} inflation"] = summary.inflation[parameter]
+        rows.append(row)
+    return QTable(rows=rows)
+
+
+def frontier(
+    config: RunConfig, runs: Runs, scores: Scores, max_groups: int | None = None
+) -> QTable:
+    """Loss and error inflation against the number of groups, for several ways to group.
+
+    Parameters
+    ----------
+    config : `~obscluster.config.RunConfig`
+        Features and scaling are for Ward's tree.
+    runs : `~obscluster.characterise.Runs`
+        The observations and their features.
+    scores : `~obscluster.features.information.scores.Scores`
+        Their expected counts.
+    max_groups : int, optional
+        Largest number of groups; as many as there are runs, at most 20, unless told.
+
+    Returns
+    -------
+    table : `~astropy.table.QTable`
+        See `loss_table`; ``grouping`` is "information", "ward" (tree on the features),
+        "zenith median" or "all stacked".
+    """
+    counted = scores.usable & np.isfinite(
+        feature_matrix(scaled_features(runs.table, runs.names, config.scaling))[0]
+    ).all(axis=1)
+    n_runs = int(counted.sum())
+    if n_runs == 0:
+        raise RequestError("no run has both expected counts and all features")
+    # The same runs for all, so that the numbers can be compared.
+    rows = np.flatnonzero(counted)
+    scores, table = scores.select(rows), runs.table[rows]
+    most = min(max_groups or 20, n_runs)
+    fit_background = config.counts.fit_background
+    tables = []
+    best = information_partitions(scores, most, fit_background=fit_background)
+    tables.append(_named("information", scores, best, fit_background))
+    ward = {}
+    for n_groups in range(1, most + 1):
+        method = HierarchicalConfig(n_groups=n_groups)
+        ward[n_groups] = group_runs(table, runs.names, method, config.scaling)
+    tables.append(_named("ward", scores, ward, fit_background))
+    obs_table = runs.obs_table[rows]
+    if n_runs > 1 and "ZEN_PNT" in obs_table.colnames:
+        split = group_by_cut(obs_table, "ZEN_PNT", "median")
+        tables.append(_named("zenith median", scores, {2: split}, fit_background))
+    stacked = np.ones(n_runs, dtype=np.int64)
+    tables.append(loss_table(scores, {"all stacked": stacked}, fit_background))
+    result = QTable(np.concatenate([np.asarray(Table(t)) for t in tables]))
+    for name in tables[0].colnames:
+        result[name].unit = tables[0][name].unit if hasattr(tables[0][name], "unit") else None
+    hours = livetimes(runs.obs_table)[rows].sum()
+    result.meta = {
+        "n_obs": n_runs,
+        "livetime": f"{hours:.4f} h",
+        "source": (config.source or SourceConfig()).model_dump(),
+        "parameters": list(scores.names),
+        "features": runs.names,
+    }
+    return result
+
+
+def _named(
+    name: str, scores: Scores, groupings: Mapping[int, Grouping], fit_background: bool
+) -> QTable:
+    # A tree whose merges are equally high may have no cut with a certain number of groups.
+    labels = {str(n): grouping.label_of(scores.obs_ids) for n, grouping in groupings.items()}
+    table = loss_table(scores, labels, fit_background)
+    table["grouping"] = np.full(len(table), name, dtype="U16")
+    return table
+
+
+def _background(text: str) -> Any:
+    """Word, or a rate with unit."""
+    if text in ("auto", "irf", "events"):
+        return text
+    try:
+        return u.Quantity(text)
+    except (TypeError, ValueError):
+        raise RequestError(
+            f"background {text!r}; expected auto, irf, events, or a rate such as '0.01 s-1 sr-1'"
+        ) from None
+
+
+def _weights(config: RunConfig, runs: Runs) -> tuple[NDArray[np.float64] | None, float]:
+    """What is summed for the minimum that groups must hold, and the minimum."""
+    asked = config.constraints
+    if asked.min_runs is not None:
+        return np.ones(len(runs.table)), float(asked.min_runs)
+    if asked.min_livetime is None:
+        return None, 0.0
+    try:
+        hours = float(u.Quantity(asked.min_livetime).to_value(u.h))
+    except (TypeError, ValueError, u.UnitsError):
+        text = f"minimum livetime {asked.min_livetime!r}; expected a time such as '5 h'"
+        raise RequestError(text) from None
+    return np.nan_to_num(numbers(runs.table["LIVETIME"], u.h)), hours
+
+
+def _strata(table: QTable, columns: tuple[str, ...]) -> Labels | None:
+    """Number of the combination of values of each run."""
+    if not columns:
+        return None
+    cells, _ = Cells(tuple(categories_of(table, c) for c in columns), {}).cells(table)
+    return np.unique(cells, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
