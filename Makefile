@@ -60,6 +60,7 @@ unit: $(VENV)/.installed-test
 
 bench: $(VENV)/.installed-test
 	$(BIN)/python benchmarks/clustering.py
+	$(BIN)/python benchmarks/information.py
 
 format: $(VENV)/.installed-test
 	$(BIN)/ruff check --fix .

@@ -198,7 +198,8 @@ class Fit:
         excess = counts / mu - 1
         gradient = np.stack([(excess * s).sum(axis=1), (excess * slope).sum(axis=1)], axis=1)
         amplitude, mixed, index = (
-            (first * second / mu).sum(axis=1) for first, second in ((s, s), (s, slope), (slope,) * 2)
+            (first * second / mu).sum(axis=1)
+            for first, second in ((s, s), (s, slope), (slope,) * 2)
         )
         information = np.stack([amplitude, mixed, mixed, index], axis=1).reshape(-1, 2, 2)
         # Relative to the truth, for the sake of rounding.
@@ -443,8 +444,7 @@ def measure(archive: str, n_experiments: int = 50_000, seed: int = 1) -> Iterato
 def table(rows: list[Row]) -> str:
     """Rows as text."""
     lines = [
-        "  groups  loss     parameter  predicted  measured          off            "
-        "by differences"
+        "  groups  loss     parameter  predicted  measured          off            by differences"
     ]
     lines += [
         f"  {row.n_groups:<6}  {row.loss:6.2%}  {row.parameter:<9}  {row.predicted:8.3%}   "

@@ -103,11 +103,12 @@ def group_by_information(config: RunConfig, runs: Runs, scores: Scores) -> Group
     unassigned = grouping.labels == UNASSIGNED
     loss = grouping.parameters["loss"]
     inflation = grouping.parameters["error_inflation"]
+    groups = "1 group" if grouping.n_groups == 1 else f"{grouping.n_groups} groups"
     text = ", ".join(f"{name} {value:.2%}" for name, value in inflation.items())
-    remark = (
-        f"stacking into {grouping.n_groups} groups loses {loss:.2%} of the information; errors "
-        f"grow: {text}"
-    )
+    remark = f"stacking into {groups} loses {loss:.2%} of the information; errors grow: {text}"
+    before = grouping.parameters["pre_merge_loss"]
+    if before > 0:
+        remark += f"; at most {before:.4%} by runs merged beforehand, as there are many"
     return replace(
         grouping,
         rule=NearestRun.fit(scaled.meta["scaling"], names, X, grouping.labels),
