@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 __all__ = ["BLOCK", "CARD", "Header", "has_end", "parse_header"]
@@ -10,11 +11,46 @@ __all__ = ["BLOCK", "CARD", "Header", "has_end", "parse_header"]
 BLOCK = 2880
 CARD = 80
 
-Header = dict[str, Any]
+Header = Mapping[str, Any]
 """FITS keywords and their values: str, int, float or bool; None where undefined."""
 
 _VALUE = re.compile(r"\s*('(?:[^']|'')*'|[^/]*)")
 _INTEGER = re.compile(r"[+-]?\d{1,70}\Z")
+
+
+class _Cards(Mapping[str, Any]):
+    """Keywords whose values are parsed when they are asked for: of most headers few ever are.
+
+    Parameters
+    ----------
+    cards : dict
+        Keyword to the text of its value and comment.
+    """
+
+    def __init__(self, cards: dict[str, str]):
+        self._cards = cards
+        self._values: dict[str, Any] = {}
+
+    def __getitem__(self, key: str) -> Any:
+        if key not in self._values:
+            self._values[key] = _parse_value(self._cards[key])
+        return self._values[key]
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Value of a keyword, or the default."""
+        return self[key] if key in self._cards else default
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._cards
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._cards)
+
+    def __len__(self) -> int:
+        return len(self._cards)
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
 
 
 def parse_header(raw: bytes) -> Header:
@@ -28,11 +64,24 @@ def parse_header(raw: bytes) -> Header:
 
     Returns
     -------
-    header : dict
+    header : mapping
         Keyword to value.
     """
     text = raw.decode("latin-1")
-    header: Header = {}
+    if "CONTINUE" in text or "HIERARCH" in text:
+        return _long_header(text)
+    cards: dict[str, str] = {}
+    for start in range(0, len(text) - CARD + 1, CARD):
+        if text[start + 8 : start + 10] == "= ":
+            cards.setdefault(text[start : start + 8].rstrip(), text[start + 10 : start + CARD])
+        elif text[start : start + 8] == "END     ":
+            break
+    return _Cards(cards)
+
+
+def _long_header(text: str) -> Header:
+    """Header with values or keywords that are longer than a card allows."""
+    header: dict[str, Any] = {}
     continued: str | None = None
     for start in range(0, len(text) - CARD + 1, CARD):
         card = text[start : start + CARD]

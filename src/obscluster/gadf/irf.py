@@ -198,7 +198,8 @@ def _read_axis(hdu: HDU, name: str) -> Axis:
     if lo.size != hi.size or lo.size == 0:
         raise hdu.error(f"{prefix}_LO has {lo.size} values, {prefix}_HI has {hi.size}")
     # Equal edges mean that values belong to points rather than to bins.
-    at_points = bool(np.allclose(lo, hi, atol=0.0))
+    with np.errstate(invalid="ignore", over="ignore"):
+        at_points = bool((np.abs(lo - hi) <= 1e-5 * np.abs(hi)).all())
     points = hi if at_points else np.append(lo, hi[-1])
     if not (np.abs(points) <= _MAX_AXIS).all():
         raise hdu.error(f"{prefix}_LO and {prefix}_HI have values beyond {_MAX_AXIS:g}, or none")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from astropy import units as u
 from astropy.time import Time
@@ -64,9 +62,8 @@ def read_time_ref(hdu: HDU) -> Time:
     FormatError
         If the header has none, or one that cannot be read.
     """
-    header: dict[str, Any] = hdu.header
     try:
-        return time_ref_from_header(header)
+        return time_ref_from_header(hdu.header)
     except KeyError as error:
         raise hdu.error(f"no keyword {error.args[0]}: the reference time is unknown") from None
     except ValueError as error:
