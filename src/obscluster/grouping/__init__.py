@@ -16,6 +16,8 @@ dense regions, and what is odd   `~obscluster.grouping.partition.group_hdbscan`:
                                  of groups itself, leaves odd runs as noise
 the fewest groups in which       `obscluster.grouping.spread`: for one feature the optimum
 features vary little
+a joint fit that loses little    `obscluster.grouping.information`: groups that lose least
+                                 information on a source, by number or within a budget
 epochs                           `obscluster.grouping.epochs`, or any method, contiguous in time
 ===============================  ================================================================
 
@@ -23,7 +25,8 @@ With all of them, groups can be kept from mixing values of a column, and from ho
 (`obscluster.grouping.constraints`). `~obscluster.grouping.toolbox.group_runs` puts method and
 constraints together; it is what the command line calls.
 
-For a joint fit, take the tree or a tolerance on features at the energies of the fit. For background
+For a joint fit of a faint source, take the information; without a source in mind, the tree or a
+tolerance on features at the energies of the fit. For background
 models, take adaptive bins within telescope patterns. For quality monitoring, take HDBSCAN, or the
 outliers of any grouping (`obscluster.assessment`). How many groups there should be, and whether
 others would have been found with other runs, is told there, too.
