@@ -1,6 +1,7 @@
 """The fewest groups within tolerances: never too wide, never more than necessary."""
 
 from functools import cache
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -10,10 +11,12 @@ from numpy.testing import assert_array_equal
 
 from obscluster.columns import range_of, relative_spread
 from obscluster.exceptions import RequestError
-from obscluster.grouping import spread
+from obscluster.grouping import covering
 from obscluster.grouping.spread import fewest_groups, split_groups, within_tolerance
 from obscluster.tolerance import Tolerance
 
+# Time limits of single examples would only measure how busy the computer is.
+unhurried = settings(deadline=None)
 # Eighths are exact in binary, so that ties and ranges just as wide as the tolerance are frequent.
 eighths = st.integers(0, 40).map(lambda n: n / 8)
 positive = st.integers(1, 40).map(lambda n: n / 8)
@@ -77,6 +80,7 @@ def check_claims(X, labels, tolerances, periods):
 
 
 class TestOneFeature:
+    @unhurried
     @given(columns(eighths, 1), tolerances)
     def test_no_partition_has_fewer_groups_or_narrower_ones(self, X, tolerance):
         labels = fewest_groups(X, [tolerance])
@@ -84,6 +88,7 @@ class TestOneFeature:
         total = sum(np.ptp(X[labels == k]) for k in range(1, labels.max() + 1))
         assert (labels.max(), total) == fewest_of_all(X, [tolerance], [None])
 
+    @unhurried
     @given(columns(positive, 1), fractions, st.sampled_from([1, -1]))
     def test_neither_for_relative_tolerances(self, X, tolerance, sign):
         X = sign * X
@@ -94,6 +99,7 @@ class TestOneFeature:
         assert labels.max() == n_groups
         assert total == pytest.approx(least, abs=1e-4)
 
+    @unhurried
     @given(columns(eighths, 1), tolerances)
     def test_nor_on_a_circle(self, X, tolerance):
         labels = fewest_groups(X, [tolerance], [TURN])
@@ -116,6 +122,11 @@ class TestOneFeature:
         assert labels[2] == labels[3]
         assert labels[4] == labels[5]
 
+    def test_a_circle_is_cut_in_the_widest_gap_that_allows_the_fewest_groups(self):
+        # A cut at 0 would allow two groups as well, such as 0 | 49 50 99.
+        X = np.array([[0.0], [49.0], [50.0], [99.0]])
+        assert fewest_groups(X, [Tolerance(50.0)], [100.0]).tolist() == [1, 2, 2, 1]
+
     def test_a_group_across_north_comes_first(self):
         X = np.array([[90.0], [5.0], [355.0], [180.0]])
         assert fewest_groups(X, [Tolerance(20)], [360]).tolist() == [2, 1, 1, 3]
@@ -131,14 +142,14 @@ class TestOneFeature:
 
 
 class TestSeveralFeatures:
-    @settings(max_examples=200, deadline=None)
+    @unhurried
     @given(columns(eighths, 2), st.tuples(tolerances, tolerances))
     def test_no_partition_has_fewer_groups(self, X, both):
         labels = fewest_groups(X, both)
         check_claims(X, labels, both, [None, None])
         assert labels.max() == fewest_of_all(X, both, [None, None])[0]
 
-    @settings(max_examples=200, deadline=None)
+    @unhurried
     @given(columns(positive, 3), st.tuples(tolerances, fractions, tolerances))
     def test_neither_of_three_of_all_kinds(self, X, tolerances):
         periods = [TURN, None, None]
@@ -155,7 +166,7 @@ class TestSeveralFeatures:
         tolerances = [Tolerance(90.0), Tolerance(0.6, relative=True), Tolerance(150.0)]
         few = fewest_groups(X, tolerances, [period, None, None]).max()
         for name, limit in limits.items():
-            monkeypatch.setattr(spread, name, limit)
+            monkeypatch.setattr(covering, name, limit)
         labels = fewest_groups(X, tolerances, [period, None, None])
         check_claims(X, labels, tolerances, [period, None, None])
         assert few <= labels.max() < 1.5 * few
@@ -178,6 +189,41 @@ class TestSeveralFeatures:
         X = np.random.default_rng(1).uniform(size=(50, 2))
         one = fewest_groups(X[:, :1], [Tolerance(0.1)])
         assert_array_equal(fewest_groups(X, [Tolerance(0.1), Tolerance(1.0)]), one)
+
+    @pytest.mark.parametrize("seed", range(4))
+    def test_no_two_groups_fit_into_one_even_if_the_exact_way_is_too_long(self, seed, monkeypatch):
+        monkeypatch.setattr(covering, "_MAX_CELLS", 0)
+        X = np.random.default_rng(seed).normal(size=(200, 2))
+        tolerances = [Tolerance(0.8)] * 2
+        labels = fewest_groups(X, tolerances)
+        for k, other in combinations(range(1, labels.max() + 1), 2):
+            both = X[np.isin(labels, [k, other])]
+            assert not all(map(within_tolerance, both.T, tolerances))
+
+    @pytest.mark.parametrize("seed", range(10))
+    def test_no_run_that_moves_to_another_group_makes_spreads_smaller(self, seed):
+        rng = np.random.default_rng(seed)
+        X = np.column_stack([rng.uniform(0, 360, 60), rng.uniform(1, 3, 60), rng.normal(size=60)])
+        tolerances = [Tolerance(120.0), Tolerance(0.5, relative=True), Tolerance(2.0)]
+        periods = [360.0, None, None]
+        # Spreads count in units of the tolerance, relative ones on a logarithmic scale.
+        units = [120.0, np.log(1.25 / 0.75), 2.0]
+
+        def total(rows):
+            parts = list(zip(X[rows].T, tolerances, periods, strict=True))
+            if not all(within_tolerance(*part) for part in parts):
+                return np.inf
+            return sum(width(*part) / unit for part, unit in zip(parts, units, strict=True))
+
+        labels = fewest_groups(X, tolerances, periods)
+        groups = {k: np.flatnonzero(labels == k) for k in range(1, labels.max() + 1)}
+        for row, k in enumerate(labels):
+            if len(groups[k]) == 1:
+                continue
+            saved = total(groups[k]) - total(groups[k][groups[k] != row])
+            for other in groups.keys() - {k}:
+                growth = total(np.append(groups[other], row)) - total(groups[other])
+                assert growth > saved - 1e-5
 
     def test_borders_of_groups_are_where_runs_are_rare(self):
         # A box that begins at the lowest run would take two of the upper clump.
@@ -221,8 +267,8 @@ class TestEveryNumberOfFeatures:
 
 
 class TestSplitGroups:
+    @unhurried
     @given(columns(eighths, 2), st.tuples(tolerances, tolerances), st.data())
-    @settings(deadline=None)
     def test_every_group_is_split_into_the_fewest_parts(self, X, both, data):
         given = np.array(data.draw(st.lists(st.integers(-1, 3), min_size=len(X), max_size=len(X))))
         given[given == 0] = -1
@@ -250,6 +296,7 @@ class TestSplitGroups:
 
 
 class TestWithinTolerance:
+    @unhurried
     @given(st.lists(positive, min_size=1, max_size=5).map(np.array), tolerances, fractions)
     def test_it_is_what_the_definitions_say(self, values, absolute, relative):
         lo, hi = values.min(), values.max()

@@ -259,7 +259,8 @@ def _spread(request: Request, _config: SpreadConfig) -> Method:
         periods = [period_of(name, part[name]) for name in columns]
         order = np.argsort(np.asarray(part["obs_id"]), kind="stable")
         labels = np.empty(len(part), dtype=np.int64)
-        labels[order] = fewest_groups(values[order], list(tolerances.values()), periods)
+        limits = list(tolerances.values())
+        labels[order] = fewest_groups(values[order], limits, periods, columns)
         scaled = scale(part)
         X, scaled_names = feature_matrix(scaled)
         return Grouping(

@@ -15,7 +15,7 @@ from astropy import units as u
 from astropy.table import QTable, Table
 from numpy.typing import NDArray
 
-from obscluster.columns import numbers, range_of
+from obscluster.columns import numbers
 from obscluster.config import ConstraintsConfig, GroupingConfig, ScalingConfig
 from obscluster.exceptions import RequestError
 from obscluster.grouping.base import UNASSIGNED, Grouping
@@ -33,7 +33,7 @@ from obscluster.grouping.methods import (
 from obscluster.grouping.pointings import pointing_names
 from obscluster.grouping.rules import Bins, Cells, NearestRun, Nested, Rule
 from obscluster.grouping.rules.base import column_of
-from obscluster.grouping.spread import split_groups
+from obscluster.grouping.spread import split_groups, within_tolerance
 from obscluster.scaling import feature_matrix, period_of, scale_features
 from obscluster.tolerance import Tolerance
 
@@ -163,7 +163,9 @@ def _split(
     """Divide the groups that vary too much into the fewest parts."""
     values = np.column_stack([numbers(runs[name]) for name in tolerances])
     periods = [period_of(name, runs[name]) for name in tolerances]
-    labels = split_groups(grouping.labels, values, list(tolerances.values()), periods)
+    labels = split_groups(
+        grouping.labels, values, list(tolerances.values()), periods, list(tolerances)
+    )
     if np.array_equal(labels, grouping.labels):
         return grouping
     old = {new: int(grouping.labels[labels == new][0]) for new in range(1, labels.max() + 1)}
@@ -243,7 +245,7 @@ def _within_tolerances(
     runs: Table, inside: NDArray[np.bool_], tolerances: Mapping[str, Tolerance]
 ) -> bool:
     return all(
-        tolerance.allows(*range_of(numbers(runs[name])[inside], period_of(name, runs[name])))
+        within_tolerance(numbers(runs[name])[inside], tolerance, period_of(name, runs[name]))
         for name, tolerance in tolerances.items()
     )
 
