@@ -195,7 +195,7 @@ def experiments(results: list[pseudo.Result]) -> None:
     replace_table("pseudo-experiments", head, rows)
     rows = []
     for result in results:
-        if result.case is pseudo.REAL:
+        if result.case.name == pseudo.REAL.name:
             cells = [
                 f"{result.factor:g}",
                 *(percent(error) for error in result.errors),

@@ -10,6 +10,7 @@ from astropy.table import QTable, Table
 from numpy.testing import assert_array_equal
 
 from obscluster import DataStore, Grouping
+from obscluster.assess import assess_grouping, write_assessment
 from obscluster.assign import assign_observations, write_assignment
 from obscluster.cli import main
 from obscluster.config import make_config
@@ -158,6 +159,28 @@ class TestWhatChanged:
         with pytest.raises(RequestError, match="the grouping has no rule"):
             assign_observations(groups, archive)
 
+    def test_the_groups_are_never_overwritten_by_their_extension(self, groups, archive):
+        before = {p.name: p.read_bytes() for p in groups.iterdir()}
+        assignment = assign_observations(groups, archive)
+        with pytest.raises(RequestError, match="would lose their tree"):
+            write_assignment(assignment, groups, overwrite=True)
+        assert {p.name: p.read_bytes() for p in groups.iterdir()} == before
+
+    def test_an_assessment_beside_the_groups_leaves_them(self, groups):
+        before = {p.name: p.read_bytes() for p in groups.iterdir()}
+        write_assessment(assess_grouping(groups, n_resamples=0), groups, overwrite=True)
+        after = {p.name: p.read_bytes() for p in groups.iterdir()}
+        assert before.items() <= after.items()
+        assert "quality.ecsv" in after
+
+    @pytest.mark.parametrize("key", ["names", "unassigned", "checksums", "config", "index_files"])
+    def test_a_record_that_somebody_broke(self, key, groups, archive):
+        record = yaml.safe_load((groups / "groups.yaml").read_text())
+        record[key] = "foo"
+        (groups / "groups.yaml").write_text(yaml.safe_dump(record))
+        with pytest.raises(ArchiveError):
+            assign_observations(groups, archive)
+
     def test_no_grouping(self, tmp_path, archive):
         with pytest.raises(ArchiveError, match=r"groups\.yaml"):
             assign_observations(tmp_path, archive)
@@ -272,7 +295,7 @@ class TestCommands:
             (["--max-spread", "psf-r68"], "expected NAME=VALUE"),
             (["--max-spread", "psf-r99=3"], "unknown feature 'psf-r99'"),
             (["--max-spread", "psf-r68=wide"], "tolerance 'wide' of psf-r68"),
-            (["--min-livetime", "5 deg"], "minimum livetime '5 deg'; expected a time"),
+            (["--min-livetime", "5 deg"], "minimum livetime '5 deg'; expected a time above zero"),
             (["--min-livetime", "500 h"], "ask for less"),
             (["--tolerance", "psf-radius=10%"], "no tolerance for edisp-res"),
             (["--weight", "psf-radius=-1"], "expected a number above zero"),

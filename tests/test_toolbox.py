@@ -251,3 +251,81 @@ def test_constraints_hold_whatever_the_runs(way, seed, n_obs):
             others = runs["mjd"][(~inside) & (grouping.labels != -1)]
             first, last = runs["mjd"][inside].min(), runs["mjd"][inside].max()
             assert not ((others > first) & (others < last)).any()
+
+
+class TestWhatWasOnceWrong:
+    def test_fewest_epochs_within_a_tolerance_are_the_fewest(self, runs):
+        limits = {"max_spread": {"psf-r68": "60%"}, "contiguous": True}
+        grouping = group(runs, ({"method": "spread"}, {}, limits))
+        values, label = runs["psf-r68"].value, 1
+        begin = 0
+        tolerance = parse_tolerance("60%", u.deg, "psf-r68")
+        for end in range(len(runs)):
+            if not tolerance.allows(values[begin : end + 1].min(), values[begin : end + 1].max()):
+                begin, label = end, label + 1
+        assert grouping.n_groups == label
+
+    @pytest.mark.parametrize("method", ["hierarchical", "kmeans", "spread"])
+    def test_a_run_without_the_value_that_is_limited_is_set_aside(self, method, runs):
+        runs["MUONEFF"] = np.linspace(0.8, 1.2, len(runs))
+        whole = group(runs, ({"method": method}, {}, {"max_spread": {"MUONEFF": 0.1}}))
+        runs["MUONEFF"][5] = np.nan
+        grouping = group(runs, ({"method": method}, {}, {"max_spread": {"MUONEFF": 0.1}}))
+        assert grouping.labels[5] == -1
+        assert grouping.reasons[1005] == "no MUONEFF"
+        assert abs(grouping.n_groups - whole.n_groups) <= 3
+
+    def test_bins_grow_within_each_value_by_itself(self):
+        runs = make_runs(50)
+        runs["TELLIST"] = np.where(np.arange(50) % 5 == 0, "1,2,3", "1,2,3,4")
+        cuts = {"method": "cuts", "by": "psf-r68", "adaptive": True}
+        within = group(runs, (cuts, {}, {"within": ["TELLIST"], "min_runs": 5}))
+        four = runs["TELLIST"] == "1,2,3,4"
+        alone = group(runs[four], (cuts, {}, {"min_runs": 5}))
+        assert len(np.unique(within.labels[four])) == alone.n_groups == 8
+
+    def test_new_runs_on_both_sides_keep_the_tolerance(self, runs):
+        runs = runs[:3]
+        runs["psf-r68"] = [1.0, 1.01, 1.02] * u.deg
+        grouping = group(runs, ({"method": "spread"}, {}, {"max_spread": {"psf-r68": "15%"}}))
+        new = make_runs(41)
+        new["psf-r68"] = np.linspace(0.8, 1.2, 41) * u.deg
+        labels, _ = grouping.rule.assign(new)
+        inside = new["psf-r68"].value[labels == 1]
+        tolerance = parse_tolerance("15%", u.deg, "psf-r68")
+        assert len(inside) > 3
+        assert tolerance.allows(min(*inside, 1.0), max(*inside, 1.02))
+
+    def test_identical_runs_are_one_epoch(self, runs):
+        runs["psf-r68"], runs["edisp-res"] = 0.1 * u.deg, 0.2
+        for method in ("hierarchical", "kmeans"):
+            grouping = group(runs, ({"method": method, "n_groups": 3}, {}, {"contiguous": True}))
+            assert grouping.n_groups == 1
+            assert "nothing distinguishes" in grouping.remarks[0]
+
+    def test_an_epoch_that_was_given_up_takes_no_runs(self, runs):
+        limits = {"contiguous": True, "min_runs": 9, "short": "unassign"}
+        grouping = group(runs, ({"method": "hierarchical", "n_groups": 5}, {}, limits))
+        assert (grouping.labels == -1).any()
+        labels, reasons = grouping.rule.assign(runs)
+        assert_array_equal(labels, grouping.labels)
+        assert all("is no group" in r for r, k in zip(reasons, labels, strict=True) if k == -1)
+
+    def test_a_mixture_of_one_run(self, runs):
+        grouping = group(runs[:1], ({"method": "mixture", "n_groups": 1}, {}, {}))
+        assert grouping.labels.tolist() == [1]
+        assert grouping.rule.assign(runs[:1])[0].tolist() == [1]
+
+    @pytest.mark.parametrize("livetime", ["0 h", "nan h", "-3 h", "5 deg"])
+    def test_a_minimum_that_is_none(self, livetime, runs):
+        with pytest.raises(RequestError, match="expected a time above zero"):
+            group(runs, ({"method": "kmeans", "n_groups": 2}, {}, {"min_livetime": livetime}))
+
+    def test_a_quantity_is_cut_once(self, runs):
+        with pytest.raises(RequestError, match="name each quantity once"):
+            group(runs, ({"method": "cuts", "by": ["psf-r68", "psf-r68"]}, {}, {}))
+
+    @pytest.mark.parametrize("options", [{"epsilon": 100.0}, {"neighbours": 200}])
+    def test_what_hdbscan_refuses_is_one_sentence(self, options, runs):
+        with pytest.raises(RequestError, match="HDBSCAN of 40 runs with"):
+            group(runs, ({"method": "hdbscan", **options}, {}, {}))

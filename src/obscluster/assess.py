@@ -122,7 +122,7 @@ def assess_grouping(
     directory = path if path.is_dir() else path.parent
     grouping = Grouping.read(path)
     record = read_yaml(directory / RECORD_FILE)
-    if "config" not in record or "clustered" not in record:
+    if not isinstance(record.get("config"), dict) or not isinstance(record.get("clustered"), list):
         raise ArchiveError(f"{directory / RECORD_FILE}: has no keys config and clustered")
     config = make_config(record["config"])
     table = QTable.read(directory / TABLE_FILE, format="ascii.ecsv")
@@ -139,7 +139,8 @@ def assess_grouping(
     if numbered:
         numbers = range(1, min(max_groups, n_complete) + 1)
         for n in numbers if progress is None else progress(numbers, len(numbers), "groups"):
-            labels[n] = _group(config, features, names, n).labels
+            if n != grouping.n_groups:
+                labels[n] = _group(config, features, names, n).labels
     table = quality(features, scaled, labels)
     return Assessment(
         grouping,
@@ -149,7 +150,7 @@ def assess_grouping(
         suggest_n_groups(table) if numbered else None,
         outliers(scaled, grouping),
         _stability(config, features, names, grouping, n_resamples),
-        _losses(record["config"], information or {}, grouping, progress),
+        _losses(record["config"], information or {}, grouping, progress, record.get("archive")),
     )
 
 
@@ -197,9 +198,10 @@ def _losses(
     information: Mapping[str, Any],
     grouping: Grouping,
     progress: Progress | None,
+    archive: str | None,
 ) -> QTable | None:
     """Information that the groups lose; None if nobody says on what."""
-    config = make_config({**asked, **information})
+    config = make_config({**asked, **({"archive": archive} if archive else {}), **information})
     if config.source is None and config.grouping.method != "information":
         return None
     if config.target is None:

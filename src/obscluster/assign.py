@@ -109,9 +109,12 @@ def assign_observations(
     record = read_yaml(directory / RECORD_FILE)
     if earlier.rule is None:
         raise RequestError(f"{directory}: the grouping has no rule, so new runs have no group")
-    if "config" not in record:
+    if not isinstance(record.get("config"), dict):
         raise ArchiveError(f"{directory / RECORD_FILE}: has no key config")
     config = _config(record["config"], archive, workers)
+    for key in ("feature_files", "index_files"):
+        if not isinstance(record.get(key) or {}, dict):
+            raise ArchiveError(f"{directory / RECORD_FILE}: {key} is no list of files")
     _warn_of_feature_files(record.get("feature_files") or {})
     runs = characterise(config, progress)
     old = QTable.read(directory / TABLE_FILE, format="ascii.ecsv")
@@ -164,6 +167,11 @@ def write_assignment(assignment: Assignment, output: Path, overwrite: bool = Fal
         Names of the files in the output.
     """
     grouping = assignment.grouping
+    if output.exists() and output.samefile(assignment.origin):
+        raise RequestError(
+            f"output {output}: holds the groups that are extended, and would lose their tree; name "
+            "another directory"
+        )
     with staged_directory(output, overwrite) as staging:
         assignment.table.write(staging / "assignment.ecsv", format="ascii.ecsv")
         files = ["assignment.ecsv", *write_run_lists(staging, grouping), *grouping.files]

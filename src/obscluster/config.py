@@ -143,7 +143,7 @@ class KMeansConfig(_Strict):
     method: Literal["kmeans"] = "kmeans"
     n_groups: Number = None
     n_init: PositiveInt = 20
-    random_state: int = Field(default=0, ge=0)
+    random_state: int = Field(default=0, ge=0, lt=2**32)
 
 
 class MixtureConfig(_Strict):
@@ -153,7 +153,7 @@ class MixtureConfig(_Strict):
     n_groups: Number = None
     covariance_type: Literal["full", "tied", "diag", "spherical"] = "full"
     n_init: PositiveInt = 10
-    random_state: int = Field(default=0, ge=0)
+    random_state: int = Field(default=0, ge=0, lt=2**32)
 
 
 class HDBSCANConfig(_Strict):
@@ -306,6 +306,7 @@ class RunConfig(_Strict):
                 raise ValueError("method information needs a target, where the source is")
             asked = self.constraints
             given = [n for n in ("per_pointing", "max_spread", "contiguous") if getattr(asked, n)]
+            given += ["short"] if asked.short != "merge" else []
             if given:
                 raise ValueError(
                     "method information keeps to within, and to one of min_livetime and min_runs; "
@@ -357,7 +358,8 @@ def read_config(path: Path) -> RunConfig:
     content = read_yaml(path)
     # The record of a grouping has what was asked under this key.
     if "config" in content and "archive" in content and "rule" in content:
-        content = content["config"]
+        # Where the archive was, also for somebody who stands in another directory.
+        content = {**content["config"], "archive": content["archive"]}
     try:
         return make_config(content)
     except RequestError as error:

@@ -101,7 +101,7 @@ def group_observations(config: RunConfig, progress: Progress | None = None) -> G
         If the archive cannot be read, the selection leaves no run, or the request cannot be met.
     """
     runs = characterise(config, progress)
-    if config.grouping.method != "cuts":
+    if config.grouping.method not in ("cuts", "information"):
         if config.features.missing == "drop-feature":
             runs = _drop_incomplete(runs)
         _check_any_complete(runs.features, runs.names)
@@ -257,7 +257,7 @@ def _record(result: GroupResult) -> dict[str, Any]:
         "obscluster": "grouping of observations",
         "versions": versions(),
         "config": result.config.model_dump(),
-        "archive": str(result.data_store.base_dir),
+        "archive": str(result.data_store.base_dir.absolute()),
         "index_files": {path.name: checksum(path) for path in result.data_store.index_files},
         "selection": result.runs.selections,
         "cut_flow": [

@@ -91,7 +91,10 @@ def _publish(staging: Path, output: Path) -> None:
     if not output.exists():
         staging.rename(output)
         return
-    stale = _recorded_files(output) - {path.name for path in staging.iterdir()}
+    # Only a grouping takes the place of a grouping; other results lie beside it.
+    is_grouping = (staging / RECORD_FILE).exists()
+    stale = _recorded_files(output) if is_grouping else set()
+    stale -= {path.name for path in staging.iterdir()}
     for path in sorted(staging.iterdir(), key=lambda path: path.name == RECORD_FILE):
         path.replace(output / path.name)
     for name in stale:

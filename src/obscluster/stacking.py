@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -15,7 +16,7 @@ from obscluster.characterise import Progress, Runs, livetimes
 from obscluster.columns import numbers
 from obscluster.config import HierarchicalConfig, InformationConfig, RunConfig, SourceConfig
 from obscluster.engine import get_engine
-from obscluster.exceptions import RequestError
+from obscluster.exceptions import ObsClusterWarning, RequestError
 from obscluster.features.information import (
     Scores,
     get_scores,
@@ -30,6 +31,7 @@ from obscluster.grouping.methods import scaled_features
 from obscluster.grouping.rules import Cells, NearestRun
 from obscluster.grouping.toolbox import group_runs
 from obscluster.scaling import feature_matrix
+from obscluster.tolerance import minimum_hours
 
 __all__ = ["frontier", "group_by_information", "loss_table", "scores_of"]
 
@@ -57,14 +59,15 @@ def scores_of(config: RunConfig, runs: Runs, progress: Progress | None = None) -
         raise RequestError("expected counts need a target, where the source is")
     counts = config.counts
     observations = runs.observations
+    binning = make_binning(list(counts.energy), counts.rings, counts.bins_per_decade)
     return get_scores(
         observations,
         make_source(**(config.source or SourceConfig()).model_dump()),
         runs.target.position,
-        make_binning(list(counts.energy), counts.rings, counts.bins_per_decade),
+        binning,
         safe_energy=counts.safe_energy,
         aeff_fraction=counts.aeff_fraction,
-        background=_background(counts.background),
+        background=_background(counts.background, binning.energies),
         engine=get_engine(config.workers),
         progress=None
         if progress is None
@@ -98,8 +101,6 @@ def group_by_information(config: RunConfig, runs: Runs, scores: Scores) -> Group
         min_weight=least,
         fit_background=config.counts.fit_background,
     )
-    scaled = scaled_features(runs.table, runs.names, config.scaling)
-    X, names = feature_matrix(scaled)
     unassigned = grouping.labels == UNASSIGNED
     loss = grouping.parameters["loss"]
     inflation = grouping.parameters["error_inflation"]
@@ -111,7 +112,7 @@ def group_by_information(config: RunConfig, runs: Runs, scores: Scores) -> Group
         remark += f"; at most {before:.4%} by runs merged beforehand, as there are many"
     return replace(
         grouping,
-        rule=NearestRun.fit(scaled.meta["scaling"], names, X, grouping.labels),
+        rule=_rule(config, runs, grouping.labels),
         reasons={
             int(obs_id): note or "its part holds less than the minimum"
             for obs_id, note, out in zip(grouping.obs_ids, scores.notes, unassigned, strict=True)
@@ -119,6 +120,15 @@ def group_by_information(config: RunConfig, runs: Runs, scores: Scores) -> Group
         },
         remarks=[remark],
     )
+
+
+def _rule(config: RunConfig, runs: Runs, labels: Labels) -> NearestRun | None:
+    """The group of the run with the most similar features; None if no run has them."""
+    scaled = scaled_features(runs.table, runs.names, config.scaling)
+    X, names = feature_matrix(scaled)
+    if not np.isfinite(X).all(axis=1).any():
+        return None
+    return NearestRun.fit(scaled.meta["scaling"], names, X, labels)
 
 
 def loss_table(
@@ -179,14 +189,25 @@ def frontier(
         See `loss_table`; ``grouping`` is "information", "ward" (tree on the features),
         "zenith median" or "all stacked".
     """
-    counted = scores.usable & np.isfinite(
-        feature_matrix(scaled_features(runs.table, runs.names, config.scaling))[0]
-    ).all(axis=1)
-    n_runs = int(counted.sum())
-    if n_runs == 0:
-        raise RequestError("no run has both expected counts and all features")
+    usable = scores.usable
+    complete: NDArray[np.bool_] = np.zeros(len(usable), dtype=bool)
+    if runs.names:
+        scaled = scaled_features(runs.table, runs.names, config.scaling)
+        complete = np.asarray(np.isfinite(feature_matrix(scaled)[0]).all(axis=1))
+    if not usable.any():
+        raise RequestError(f"no run has expected counts: {'; '.join(sorted(set(scores.notes)))}")
+    with_tree = bool((usable & complete).any())
+    if not with_tree:
+        text = "; ".join(dict.fromkeys(note for note in runs.features["notes"] if note))
+        warnings.warn(
+            f"no tree on {', '.join(runs.names)}, which no run has ({text}); name others by "
+            "--features",
+            ObsClusterWarning,
+            stacklevel=2,
+        )
     # The same runs for all, so that the numbers can be compared.
-    rows = np.flatnonzero(counted)
+    rows = np.flatnonzero(usable & complete if with_tree else usable)
+    n_runs = len(rows)
     scores, table = scores.select(rows), runs.table[rows]
     most = min(max_groups or 20, n_runs)
     fit_background = config.counts.fit_background
@@ -194,10 +215,11 @@ def frontier(
     best = information_partitions(scores, most, fit_background=fit_background)
     tables.append(_named("information", scores, best, fit_background))
     ward = {}
-    for n_groups in range(1, most + 1):
+    for n_groups in range(1, most + 1) if with_tree else ():
         method = HierarchicalConfig(n_groups=n_groups)
         ward[n_groups] = group_runs(table, runs.names, method, config.scaling)
-    tables.append(_named("ward", scores, ward, fit_background))
+    if ward:
+        tables.append(_named("ward", scores, ward, fit_background))
     obs_table = runs.obs_table[rows]
     if n_runs > 1 and "ZEN_PNT" in obs_table.colnames:
         split = group_by_cut(obs_table, "ZEN_PNT", "median")
@@ -228,16 +250,23 @@ def _named(
     return table
 
 
-def _background(text: str) -> Any:
-    """Word, or a rate with unit."""
+def _background(text: str, edges: NDArray[np.float64]) -> Any:
+    """Word, or rates with unit: one per energy bin, or that of all, which falls as E^-2.7."""
     if text in ("auto", "irf", "events"):
         return text
+    *first, last = text.split(",")
     try:
-        return u.Quantity(text)
+        rate = u.Quantity(last)
+        values = [float(value) for value in first] + [float(rate.value)]
     except (TypeError, ValueError):
         raise RequestError(
-            f"background {text!r}; expected auto, irf, events, or a rate such as '0.01 s-1 sr-1'"
+            f"background {text!r}; expected auto, irf, events, or a rate such as '100 s-1 sr-1'"
         ) from None
+    if first:
+        return values * rate.unit
+    # The spectrum of cosmic rays, between the edges of each bin.
+    share = -np.diff(edges**-1.7)
+    return rate * share / share.sum()
 
 
 def _weights(config: RunConfig, runs: Runs) -> tuple[NDArray[np.float64] | None, float]:
@@ -247,11 +276,7 @@ def _weights(config: RunConfig, runs: Runs) -> tuple[NDArray[np.float64] | None,
         return np.ones(len(runs.table)), float(asked.min_runs)
     if asked.min_livetime is None:
         return None, 0.0
-    try:
-        hours = float(u.Quantity(asked.min_livetime).to_value(u.h))
-    except (TypeError, ValueError, u.UnitsError):
-        text = f"minimum livetime {asked.min_livetime!r}; expected a time such as '5 h'"
-        raise RequestError(text) from None
+    hours = minimum_hours(asked.min_livetime)
     return np.nan_to_num(numbers(runs.table["LIVETIME"], u.h)), hours
 
 

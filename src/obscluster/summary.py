@@ -15,6 +15,7 @@ from obscluster.assign import Assignment
 from obscluster.characterise import livetimes
 from obscluster.columns import range_of
 from obscluster.grouping.base import UNASSIGNED
+from obscluster.grouping.methods import TIME
 from obscluster.pipeline import GroupResult
 from obscluster.scaling import period_of
 
@@ -22,6 +23,7 @@ __all__ = ["describe_assessment", "describe_assignment", "describe_frontier", "d
 
 _MAX_GROUPS = 40
 _MAX_RUNS = 20
+_MAX_REMARKS = 10
 
 
 def describe_result(result: GroupResult) -> str:
@@ -48,7 +50,12 @@ def describe_result(result: GroupResult) -> str:
     lines += ["", *_fit(_group_rows(result, hours))]
     if grouping.n_groups > _MAX_GROUPS:
         lines.append(f"... and {grouping.n_groups - _MAX_GROUPS} more groups")
-    lines += ["", *result.grouping.remarks] if result.grouping.remarks else []
+    remarks = result.grouping.remarks
+    lines += [""] if remarks else []
+    for remark in remarks[:_MAX_REMARKS]:
+        lines += textwrap.wrap(remark, 100, subsequent_indent="  ")
+    if len(remarks) > _MAX_REMARKS:
+        lines.append(f"... and {len(remarks) - _MAX_REMARKS} more remarks, see groups.yaml")
     return "\n".join(lines)
 
 
@@ -125,6 +132,9 @@ def describe_assessment(assessment: Assessment) -> str:
         texts.append(f"{last:.3g}" if np.isfinite(last) else "-")
         rows.append([str(row["n_groups"]), *texts, f"{row['smallest']} runs"])
     lines += ["", "quality of the groups", "", *_lines(rows)]
+    if "constraints" in assessment.grouping.parameters:
+        text = f"other numbers than {assessment.grouping.n_groups} groups, and the stability, are "
+        lines += ["", f"{text}those of the method without its constraints"]
     if assessment.suggestion is not None:
         lines += ["", *textwrap.wrap(f"suggested: {assessment.suggestion}", 100)]
     odd = assessment.outliers
@@ -208,7 +218,8 @@ def _group_rows(result: GroupResult, hours: NDArray[np.float64]) -> list[list[st
         for name, column in columns.items():
             # A range of angles may go through north: -10 to 20 deg.
             lo, hi = range_of(column.value[inside], period_of(name, features[name]))
-            row.append(f"{lo:.4g} to {hi:.4g}")
+            # Days need more digits than anything else.
+            row.append(f"{lo:.1f} to {hi:.1f}" if name == TIME else f"{lo:.4g} to {hi:.4g}")
         rows.append(row)
     return rows
 

@@ -1,4 +1,4 @@
-"""How much a quantity may vary: an absolute amount, or per cent."""
+"""Limits as users write them: how much a quantity may vary, how much livetime a group must hold."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from astropy import units as u
 
 from obscluster.exceptions import RequestError
 
-__all__ = ["Tolerance", "parse_tolerance"]
+__all__ = ["Tolerance", "minimum_hours", "parse_tolerance"]
 
 _ROUNDING = 1e-12
 
@@ -69,3 +69,20 @@ def parse_tolerance(text: str | float | u.Quantity, unit: u.UnitBase, name: str)
     if not (tolerance.value > 0 and np.isfinite(tolerance.value)):
         raise RequestError(f"tolerance {text!r} of {name}: expected {wanted}, more than zero")
     return tolerance
+
+
+def minimum_hours(text: Any) -> float:
+    """Minimum livetime in hours.
+
+    Raises
+    ------
+    RequestError
+        If it is no time above zero.
+    """
+    try:
+        hours = float(u.Quantity(text).to_value(u.h))
+    except (TypeError, ValueError, u.UnitsError):
+        hours = np.nan
+    if not 0 < hours < np.inf:
+        raise RequestError(f"minimum livetime {text!r}; expected a time above zero, such as '5 h'")
+    return hours

@@ -19,6 +19,7 @@ from obscluster.grouping.base import UNASSIGNED, Grouping
 __all__ = ["Comparison", "adjusted_rand", "compare", "match_labels"]
 
 _MAX_LISTED = 10
+_MAX_LINES, _MAX_WIDTH = 60, 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +72,11 @@ class Comparison:
     def _seen(self) -> Table:
         """The contingency table without unassigned runs where there are none."""
         table = self.table
+        if max(map(len, self.table.pformat(max_lines=-1, max_width=-1))) > _MAX_WIDTH:
+            # Without the names of the groups.
+            short = [text.partition(" ")[0] for text in self.second]
+            table.rename_columns(table.colnames[1:], short)
+            table["first \\ second"] = [text.partition(" ")[0] for text in self.first]
         if not self.counts[-1].any():
             table = table[:-1]
         if not self.counts[:, -1].any():
@@ -84,7 +90,7 @@ class Comparison:
         lines = [
             f"{self.n_common} runs in both groupings, {self.n_assigned} of them assigned in both:",
             f"{self.n_matched} in groups that correspond, {rand}",
-            *self._seen().pformat(max_lines=-1, max_width=-1),
+            *self._seen().pformat(max_lines=_MAX_LINES, max_width=_MAX_WIDTH),
         ]
         for which, obs_ids in (("first", self.only_first), ("second", self.only_second)):
             if len(obs_ids):

@@ -113,7 +113,7 @@ def _grouping(arguments: argparse.Namespace) -> dict[str, Any]:
         default = "cuts"
     elif arguments.max_loss is not None:
         default = "information"
-    elif arguments.max_spread and not given(options):
+    elif arguments.max_spread and not given(options) and arguments.features is None:
         default = "spread"
     method = arguments.method or default
     if arguments.by is None and ways:

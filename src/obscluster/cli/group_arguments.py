@@ -35,7 +35,8 @@ def add_methods(command: argparse.ArgumentParser) -> None:
     method.add_argument(
         "--method",
         choices=METHODS,
-        help="default: hierarchical; cuts with --by; spread with --max-spread",
+        help="default: hierarchical; cuts with --by; information with --max-loss; spread with "
+        "--max-spread alone",
     )
     method.add_argument(
         "--n-groups",

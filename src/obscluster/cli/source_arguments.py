@@ -70,7 +70,8 @@ def add_source(command: argparse.ArgumentParser) -> None:
     source.add_argument(
         "--background",
         help='"irf", "events" (of the run itself), "auto" (the first that there is, default), or a '
-        'rate such as "0.01 s-1 sr-1"',
+        'rate such as "100 s-1 sr-1", in all energies (falling as E^-2.7) or per bin, separated '
+        "by commas",
     )
     source.add_argument(
         "--fit-background",

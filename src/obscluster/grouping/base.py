@@ -284,6 +284,8 @@ class Grouping:
             If a file is missing or is not a result of obscluster.
         """
         path = Path(path)
+        if not path.exists():
+            raise ArchiveError(f"{path}: no such file; name groups.yaml, or its directory")
         directory = path if path.is_dir() else path.parent
         try:
             record = read_yaml(directory / RECORD_FILE)
@@ -311,7 +313,7 @@ class Grouping:
             raise ArchiveError(
                 f"{error.filename}: no such file; is {directory} a result?"
             ) from None
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ArchiveError(f"{directory}: not the files of a grouping ({error})") from None
 
 

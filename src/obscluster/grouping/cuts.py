@@ -32,6 +32,7 @@ from obscluster.grouping.edges import (
 )
 from obscluster.grouping.rules import Bins, Categories, Cells
 from obscluster.grouping.rules.base import texts_of
+from obscluster.tolerance import minimum_hours
 
 __all__ = [
     "bin_labels",
@@ -340,12 +341,7 @@ def _amounts(
     amounts: list[NDArray[np.float64]] = []
     minimum: list[float] = []
     if min_livetime is not None:
-        try:
-            minimum.append(float(u.Quantity(min_livetime).to_value(u.h)))
-        except (TypeError, ValueError, u.UnitsError):
-            raise RequestError(
-                f"minimum livetime {min_livetime!r}; expected a time such as '5 h'"
-            ) from None
+        minimum.append(minimum_hours(min_livetime))
         amounts.append(_livetime(table, livetime))
     if min_runs is not None:
         minimum.append(float(min_runs))

@@ -32,10 +32,15 @@ from obscluster.grouping.base import UNASSIGNED, Grouping
 from obscluster.grouping.cuts import bins_of, categories_of, group_by_cells
 from obscluster.grouping.epochs import chain_linkage, segment
 from obscluster.grouping.hierarchical import group_hierarchical, missing_features
-from obscluster.grouping.partition import group_hdbscan, group_kmeans, group_mixture
+from obscluster.grouping.partition import (
+    group_hdbscan,
+    group_kmeans,
+    group_mixture,
+    nothing_differs,
+)
 from obscluster.grouping.rules import Bins, Categories, NearestRun
 from obscluster.grouping.rules.base import column_of, texts_of
-from obscluster.grouping.spread import fewest_groups
+from obscluster.grouping.spread import fewest_groups, within_tolerance
 from obscluster.scaling import apply_scaling, feature_matrix, period_of, scale_features
 from obscluster.tolerance import Tolerance, parse_tolerance
 
@@ -197,6 +202,8 @@ def _in_time(scaled: QTable, part: Table, n_groups: int | None, method: str) -> 
     obs_ids = np.asarray(scaled["obs_id"])
     labels = np.full(len(X), UNASSIGNED, dtype=np.int64)
     tree = None
+    remarks = nothing_differs(X[complete], names)
+    n_groups = 1 if remarks else n_groups
     # Runs that begin together are told apart by their number.
     order = np.lexsort([obs_ids[complete], times])
     ranks = np.empty(len(order))
@@ -212,7 +219,8 @@ def _in_time(scaled: QTable, part: Table, n_groups: int | None, method: str) -> 
         "features": names,
     }
     first = sorted(range(1, labels.max() + 1), key=lambda k: ranks[labels[complete] == k].min())
-    grouping = Grouping(obs_ids, labels, tree, parameters, reasons=missing_features(scaled))
+    reasons = missing_features(scaled)
+    grouping = Grouping(obs_ids, labels, tree, parameters, reasons=reasons, remarks=remarks)
     return grouping.relabelled({old: new for new, old in enumerate(first, start=1)})
 
 
@@ -260,7 +268,10 @@ def _spread(request: Request, _config: SpreadConfig) -> Method:
         order = np.argsort(np.asarray(part["obs_id"]), kind="stable")
         labels = np.empty(len(part), dtype=np.int64)
         limits = list(tolerances.values())
-        labels[order] = fewest_groups(values[order], limits, periods, columns)
+        if request.constraints.contiguous:
+            labels[order] = _fewest_epochs(values[order], times_of(part)[order], limits, periods)
+        else:
+            labels[order] = fewest_groups(values[order], limits, periods, columns)
         scaled = scale(part)
         X, scaled_names = feature_matrix(scaled)
         return Grouping(
@@ -272,29 +283,56 @@ def _spread(request: Request, _config: SpreadConfig) -> Method:
             reasons=missing_features(scaled),
         )
 
-    return Method(group, _positions(scale))
+    return Method(group, _positions(scale), in_time=True)
+
+
+def _fewest_epochs(
+    values: Array, times: Array, tolerances: Sequence[Tolerance], periods: Sequence[float | None]
+) -> Labels:
+    """Each epoch goes on for as long as all features keep to their tolerances."""
+    labels = np.full(len(times), UNASSIGNED, dtype=np.int64)
+    label, begin = 0, 0
+    complete = np.flatnonzero(np.isfinite(values).all(axis=1))
+    rows = complete[np.argsort(times[complete], kind="stable")]
+    for end in range(len(rows)):
+        members = values[rows[begin : end + 1]]
+        keeps = all(
+            within_tolerance(column, tolerance, period)
+            for column, tolerance, period in zip(members.T, tolerances, periods, strict=True)
+        )
+        if not keeps or label == 0:
+            label, begin = label + 1, end
+        labels[rows[end]] = label
+    return labels
 
 
 def _cuts(request: Request, config: CutsConfig) -> Method:
     runs, asked = request.runs, request.constraints
     columns = [(cut, _one_column(cut.column, runs.colnames)) for cut in config.by]
-    # Where to cut is decided by all the runs, so that the groups of all epochs are alike.
-    axes: list[Bins | Categories] = []
-    for cut, column in columns:
-        way, value = cut.way
-        if way == "adaptive":
-            value = (asked.min_livetime, asked.min_runs)
-        axes.append(
-            categories_of(runs, column)
-            if way == "categories"
-            else bins_of(runs, column, way, value)
-        )
+    names = [column for _, column in columns]
+    if len(set(names)) < len(names):
+        raise RequestError(f"cuts by {', '.join(names)}: name each quantity once")
+
+    def axes_of(part: Table) -> list[Bins | Categories]:
+        axes: list[Bins | Categories] = []
+        for cut, column in columns:
+            way, value = cut.way
+            if way == "adaptive":
+                value = (asked.min_livetime, asked.min_runs)
+            axes.append(
+                categories_of(part, column)
+                if way == "categories"
+                else bins_of(part, column, way, value)
+            )
+        return axes
+
+    axes = axes_of(runs)
     numeric = [axis.name for axis in axes if isinstance(axis, Bins)]
     scale = _scaler(request, numeric, ScalingConfig()) if numeric else None
 
     def group(part: Table, _n_groups: int | None) -> Grouping:
         method = config.by[0].way[0] if len(axes) == 1 else "cuts"
-        return group_by_cells(part, axes, method)
+        return group_by_cells(part, axes_of(part), method)
 
     def positions(part: Table) -> Array:
         X = np.zeros((len(part), 0))

@@ -24,7 +24,7 @@ from obscluster.grouping.hierarchical import missing_features
 from obscluster.grouping.rules import Mixture, NearestCentroid, NearestRun, Rule
 from obscluster.scaling import feature_matrix, is_constant
 
-__all__ = ["group_hdbscan", "group_kmeans", "group_mixture"]
+__all__ = ["group_hdbscan", "group_kmeans", "group_mixture", "nothing_differs"]
 
 Array = NDArray[np.float64]
 Labels = NDArray[np.int64]
@@ -102,6 +102,9 @@ def group_mixture(
     }
 
     def fit(X: Array, n: int) -> Callable[[Scaling, list[str]], Rule]:
+        if len(X) < 2:
+            # Of a single run there is no distribution.
+            return lambda scaling, names: NearestCentroid.fit(scaling, names, X, X)
         from sklearn.mixture import GaussianMixture
 
         model = GaussianMixture(
@@ -165,9 +168,15 @@ def group_hdbscan(
         "features": names,
     }
     found = np.ones(len(X), dtype=np.int64)
-    remarks = _nothing_differs(X, names)
+    remarks = nothing_differs(X, names)
     if not remarks and len(X) > 1:
-        found = _one_thread(lambda: _hdbscan(X, min_runs, min_samples, epsilon))
+        try:
+            found = _one_thread(lambda: _hdbscan(X, min_runs, min_samples, epsilon))
+        except (ValueError, TypeError) as error:
+            raise RequestError(
+                f"HDBSCAN of {len(X)} runs with min_runs {min_runs}, min_samples {min_samples} and "
+                f"epsilon {epsilon:g}: {error}"
+            ) from None
     n_noise = int((found == UNASSIGNED).sum())
     if n_noise == len(X):
         raise RequestError(
@@ -212,7 +221,7 @@ def _group(
     complete, X, names = _complete(features)
     if not 1 <= n_groups <= len(X):
         raise RequestError(f"{n_groups} groups asked of {len(X)} runs; ask for 1 to {len(X)}")
-    remarks = _nothing_differs(X, names)
+    remarks = nothing_differs(X, names)
     n_distinct = len(np.unique(X, axis=0))
     n = 1 if remarks else min(n_groups, n_distinct)
     if n < n_groups and not remarks:
@@ -252,7 +261,16 @@ def _complete(features: Table) -> tuple[NDArray[np.int64], Array, list[str]]:
     return complete, X[complete], names
 
 
-def _nothing_differs(X: Array, names: list[str]) -> list[str]:
+def nothing_differs(X: Array, names: list[str]) -> list[str]:
+    """Remark, and warning, that all runs are the same; none if they are not.
+
+    Parameters
+    ----------
+    X : `~numpy.ndarray`
+        Scaled features, shape (n_obs, n_features).
+    names : list of str
+        What they are called.
+    """
     if len(X) < 2 or not all(is_constant(column) for column in X.T):
         return []
     text = f"nothing distinguishes the {len(X)} runs: {', '.join(names)} do not vary"

@@ -19,7 +19,11 @@ from obscluster.columns import numbers
 from obscluster.config import ConstraintsConfig, GroupingConfig, ScalingConfig
 from obscluster.exceptions import RequestError
 from obscluster.grouping.base import UNASSIGNED, Grouping
-from obscluster.grouping.constraints import Minimum, group_within, hold_minimum
+from obscluster.grouping.constraints import (
+    Minimum,
+    group_within,
+    hold_minimum,
+)
 from obscluster.grouping.epochs import contiguous_stretches
 from obscluster.grouping.methods import (
     METHODS,
@@ -35,7 +39,7 @@ from obscluster.grouping.rules import Bins, Cells, NearestRun, Nested, Rule
 from obscluster.grouping.rules.base import column_of
 from obscluster.grouping.spread import split_groups, within_tolerance
 from obscluster.scaling import feature_matrix, period_of, scale_features
-from obscluster.tolerance import Tolerance
+from obscluster.tolerance import Tolerance, minimum_hours
 
 __all__ = ["group_runs"]
 
@@ -91,9 +95,35 @@ def group_runs(
     def group(part: Table) -> Grouping:
         return _group_part(part, method, number, asked)
 
-    result = group_within(runs, asked.within, group) if asked.within else group(runs)
+    lacking = _lacking(runs, asked)
+    complete = runs[[int(i) not in lacking for i in runs["obs_id"]]] if lacking else runs
+    if not len(complete):
+        raise RequestError(f"no run has all of {', '.join(asked.max_spread)}")
+    result = group_within(complete, asked.within, group) if asked.within else group(complete)
+    if lacking:
+        result = _with_others(result, runs, lacking)
     result = replace(result, parameters={**result.parameters, **_given(asked)})
     return result.reordered(np.argsort(order, kind="stable"))
+
+
+def _lacking(runs: Table, asked: ConstraintsConfig) -> dict[int, str]:
+    """Runs without a value whose spread is limited: they are in no group, and why."""
+    lacking: dict[int, str] = {}
+    for name in matching_columns(asked.max_spread, runs.colnames):
+        for row in np.flatnonzero(~np.isfinite(numbers(runs[name]))):
+            lacking[int(runs["obs_id"][row])] = f"no {name}"
+    return lacking
+
+
+def _with_others(grouping: Grouping, runs: Table, reasons: Mapping[int, str]) -> Grouping:
+    """Grouping of all the runs, those that were left out in no group."""
+    obs_ids = np.asarray(runs["obs_id"], dtype=np.int64)
+    return replace(
+        grouping,
+        obs_ids=obs_ids,
+        labels=grouping.label_of(obs_ids),
+        reasons={**grouping.reasons, **reasons},
+    )
 
 
 def _given(constraints: ConstraintsConfig) -> dict[str, Any]:
@@ -124,9 +154,10 @@ def _group_part(
         grouping = replace(
             grouping, labels=stretches, names={}, linkage=None, remarks=[*grouping.remarks, text]
         )
+    in_an_epoch = grouping.labels != UNASSIGNED
     if asked.min_livetime is not None or asked.min_runs is not None:
         grouping = _hold(runs, grouping, method, asked, tolerances, times)
-    return grouping if times is None else _by_time(grouping, times)
+    return grouping if times is None else _by_time(grouping, times, in_an_epoch)
 
 
 def _fewest(
@@ -218,11 +249,7 @@ def _hold(
 ) -> Grouping:
     minima = []
     if asked.min_livetime is not None:
-        try:
-            hours = float(u.Quantity(asked.min_livetime).to_value(u.h))
-        except (TypeError, ValueError, u.UnitsError):
-            text = f"minimum livetime {asked.min_livetime!r}; expected a time such as '5 h'"
-            raise RequestError(text) from None
+        hours = minimum_hours(asked.min_livetime)
         minima.append(Minimum("h", numbers(column_of(runs, "LIVETIME"), u.h), hours))
     if asked.min_runs is not None:
         minima.append(Minimum("runs", np.ones(len(runs)), float(asked.min_runs)))
@@ -250,10 +277,12 @@ def _within_tolerances(
     )
 
 
-def _by_time(grouping: Grouping, times: Array) -> Grouping:
-    """Grouping whose groups are epochs: a new run belongs to the one in which it was taken."""
-    assigned = grouping.labels != UNASSIGNED
-    order = np.flatnonzero(assigned)[np.argsort(times[assigned], kind="stable")]
+def _by_time(grouping: Grouping, times: Array, in_an_epoch: NDArray[np.bool_]) -> Grouping:
+    """Grouping whose groups are epochs: a new run belongs to the one in which it was taken.
+
+    Epochs that were given up belong to no group.
+    """
+    order = np.flatnonzero(in_an_epoch)[np.argsort(times[in_an_epoch], kind="stable")]
     labels = grouping.labels[order]
     changes = np.flatnonzero(np.diff(labels))
     cuts = 0.5 * (times[order][changes] + times[order][changes + 1])

@@ -70,12 +70,15 @@ def write_plots(
         figure = Figure(figsize=(9, 5), layout="constrained")
         assigned = grouping.labels != UNASSIGNED
         method = grouping.parameters.get("linkage", {}).get("method", "")
+        height = f"{method.capitalize()} distance of scaled features".strip()
+        if grouping.parameters["method"] == "information":
+            height = "information lost (groups are refined, and need not be a cut)"
         plot_dendrogram(
             grouping.linkage,
             grouping.labels[assigned],
             obs_ids=np.asarray(grouping.obs_ids)[assigned],
             names=names,
-            height_label=f"{method.capitalize()} distance of scaled features".strip(),
+            height_label=height,
             ax=figure.subplots(),
         )
         files.append(_save(figure, directory, "dendrogram.png"))

@@ -55,11 +55,12 @@ class NearestRun(FeatureSpaceRule):
         for label in np.unique(y[y != NONE]).tolist():
             members = X[y == label]
             if len(members) > 1:
-                room = width - float(np.ptp(members, axis=0).max())
+                # Half of it on either side, as the next run may be on the other.
+                room = 0.5 * (width - float(np.ptp(members, axis=0).max()))
                 reach[label] = max(room, float(_nearest(members, members, neighbour=2)[0].max()))
         # A run that is alone says nothing of how far the next may be: the other groups do.
         typical = float(np.median(list(reach.values()))) if reach else np.inf
-        typical = width or typical
+        typical = 0.5 * width or typical
         limits = {
             label: max(reach.get(label, typical), ROUNDING)
             for label in np.unique(y[y != NONE]).tolist()
