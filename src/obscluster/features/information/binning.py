@@ -91,6 +91,7 @@ def make_binning(
     bins_per_decade : int
         How finely a range of energies is divided. Counts in wide bins have lost information of
         their own, so that stacking loses less of what is left: take the bins of the analysis.
+        (With rings it is the other way round: they tell sharp PSFs from wide ones in a stack, too.)
 
     Returns
     -------
