@@ -29,6 +29,7 @@ LAYERS = (
     ("simulate", "characterise"),
     ("report", "stacking"),
     ("results",),
+    ("reduction",),
     ("pipeline", "assess", "assign"),
     ("check", "info", "summary"),
     ("cli",),
@@ -69,7 +70,7 @@ def test_imports_point_one_way(path):
         ("matplotlib", {"report"}),
         ("astropy.io.fits", {"gadf", "simulate"}),
         ("tqdm", {"cli"}),
-        ("pydantic", {"config"}),
+        ("pydantic", {"config", "reduction"}),
     ],
 )
 def test_a_dependency_stays_in_one_place(package, homes):

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from obscluster.obs_table import ObservationTable
     from obscluster.observation import Observation
     from obscluster.observations import Observations
+    from obscluster.reduction import fit_reduction, reduce_groups, to_gammapy
     from obscluster.report.dendrogram import plot_dendrogram
     from obscluster.report.plots import plot_conditions, plot_features
     from obscluster.report.quality import plot_quality
@@ -41,6 +42,7 @@ _HOMES = {
     "ObservationTable": "obscluster.obs_table",
     "Observations": "obscluster.observations",
     "assign_observations": "obscluster.assign",
+    "fit_reduction": "obscluster.reduction",
     "get_features": "obscluster.features.table",
     "get_irfs_features": "obscluster.features.table",
     "group_adaptive": "obscluster.grouping.cuts",
@@ -60,8 +62,10 @@ _HOMES = {
     "plot_dendrogram": "obscluster.report.dendrogram",
     "plot_features": "obscluster.report.plots",
     "plot_quality": "obscluster.report.quality",
+    "reduce_groups": "obscluster.reduction",
     "scale_features": "obscluster.scaling",
     "standard_scaler": "obscluster.scaling",
+    "to_gammapy": "obscluster.reduction",
 }
 
 __all__ = [
@@ -71,6 +75,7 @@ __all__ = [
     "ObservationTable",
     "Observations",
     "assign_observations",
+    "fit_reduction",
     "get_features",
     "get_irfs_features",
     "group_adaptive",
@@ -90,8 +95,10 @@ __all__ = [
     "plot_dendrogram",
     "plot_features",
     "plot_quality",
+    "reduce_groups",
     "scale_features",
     "standard_scaler",
+    "to_gammapy",
 ]
 
 

@@ -291,6 +291,8 @@ class RunConfig(_Strict):
     constraints: ConstraintsConfig = ConstraintsConfig()
     source: SourceConfig | None = None
     counts: CountsConfig = CountsConfig()
+    # What obscluster.reduction.make_reduce_config checks; it cannot be seen from here.
+    reduce: dict[str, Any] | None = None
     workers: int = Field(default=1, ge=1)
 
     @model_validator(mode="after")

@@ -21,10 +21,12 @@ from obscluster.cli import (
     check,
     compare,
     features,
+    fit,
     frontier,
     group,
     index,
     info,
+    reduce,
     run,
     simulate,
 )
@@ -33,7 +35,11 @@ from obscluster.exceptions import ObsClusterError, ObsClusterWarning
 __all__ = ["main"]
 
 # In the order in which they are listed.
-_COMMANDS = (info, check, index, features, group, run, assess, frontier, compare, assign, simulate)
+_COMMANDS = (
+    *(info, check, index, features, group, run),
+    *(assess, frontier, compare, assign),
+    *(reduce, fit, simulate),
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,0 +1,107 @@
+"""``obscluster fit``: the joint fit of reduced groups."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from obscluster.cli.common import add_command, progress_bar
+
+EXAMPLES = """\
+examples:
+  fit what `obscluster reduce` has written, as its description says:
+    obscluster fit datasets/
+  another spectrum, to somewhere else:
+    obscluster fit datasets/ --model log-parabola -o log-parabola/
+  the same fit with runs apart, in groups, and all stacked (needs reduce --keep-runs):
+    obscluster fit datasets/ --compare
+"""
+
+
+def add(commands: Any) -> None:
+    """Describe the arguments."""
+    command = add_command(commands, "fit", "fit the reduced groups jointly", EXAMPLES, run)
+    command.add_argument("datasets", type=Path, help="what `obscluster reduce` has written")
+    command.add_argument(
+        "-o", "--output", type=Path, help="directory for results (default: fit/ in the datasets)"
+    )
+    command.add_argument("--overwrite", action="store_true", help="replace results in the output")
+    command.add_argument(
+        "--config", type=Path, help="YAML description, of which the part fit counts"
+    )
+    command.add_argument("--model", choices=["power-law", "cutoff-power-law", "log-parabola"])
+    command.add_argument("--spatial", choices=["point", "gaussian"], help="for maps")
+    command.add_argument("--reference", metavar="E", help='reference energy (default: "1 TeV")')
+    command.add_argument(
+        "--energy-range", nargs=2, metavar=("LOW", "HIGH"), help="energies of the fit"
+    )
+    command.add_argument("--no-plots", action="store_true", help="draw no plots")
+    command.add_argument(
+        "--compare", action="store_true", help="compare with runs apart and all stacked"
+    )
+    command.add_argument(
+        "--losses", type=Path, help="losses.ecsv of `obscluster assess`, to go beside"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Fit, write, and tell."""
+    from obscluster.reduction import make_reduce_config, read_reduce_config, require_gammapy
+
+    require_gammapy()
+    from obscluster.reduction import fit_datasets, read_reduction, write_fit
+    from obscluster.results import check_output
+
+    reduction = read_reduction(arguments.datasets)
+    settings = make_reduce_config(reduction.record["config"])
+    if arguments.config is not None:
+        settings = read_reduce_config(arguments.config)
+    content = settings.fit.model_dump() | _asked(arguments)
+    config = make_reduce_config({"fit": content}).fit
+    output = arguments.output or arguments.datasets / "fit"
+    check_output(output, arguments.overwrite)
+    # What is missing is told before the work, not after.
+    losses = _losses(arguments.losses)
+    if arguments.compare:
+        reduction.require_runs()
+    fit = fit_datasets(reduction.read(), config, reduction.position)
+    files = write_fit(fit, reduction, output, arguments.overwrite, not arguments.no_plots)
+    print(fit)
+    if fit.messages:
+        print(f"  Gammapy gave {sum(fit.messages.values())} warnings, see fit.yaml")
+    if arguments.compare:
+        files += _compare(reduction, config, losses, output)
+    print(f"\nresults in {output}: {', '.join(sorted(files))}")
+    return 0 if fit.success else 1
+
+
+def _asked(arguments: argparse.Namespace) -> dict[str, Any]:
+    names = ("model", "spatial", "reference")
+    asked = {name: getattr(arguments, name) for name in names}
+    if arguments.energy_range is not None:
+        asked["min"], asked["max"] = arguments.energy_range
+    return {name: value for name, value in asked.items() if value is not None}
+
+
+def _losses(path: Path | None) -> Any:
+    """Predicted growths of errors, None if nobody names them."""
+    from astropy.table import Table
+
+    from obscluster.exceptions import RequestError
+
+    if path is None:
+        return None
+    try:
+        return Table.read(path, format="ascii.ecsv")
+    except (OSError, ValueError) as error:
+        raise RequestError(f"losses {path}: cannot be read ({error})") from None
+
+
+def _compare(reduction: Any, config: Any, losses: Any, output: Path) -> list[str]:
+    from obscluster.reduction import compare_groupings, write_comparison
+    from obscluster.reduction.comparison import describe_comparison
+
+    table = compare_groupings(reduction, config, losses=losses, progress=progress_bar)
+    print(f"\n{describe_comparison(table)}")
+    return write_comparison(table, output, overwrite=True)

@@ -1,0 +1,89 @@
+"""``obscluster reduce``: every group to a dataset."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from obscluster.cli.common import add_command, progress_bar
+
+EXAMPLES = """\
+examples:
+  spectra of the groups that `obscluster group` has found, with two processes:
+    obscluster reduce groups/ --config reduce.yaml --workers 2 -o datasets/
+  the same with the defaults, and the datasets of the single runs beside:
+    obscluster reduce groups/ --target "329.717 -30.226" --keep-runs -o datasets/
+
+A reduction that was interrupted goes on from the groups that are complete when it is started again.
+"""
+
+_SHOWN = 10
+
+
+def add(commands: Any) -> None:
+    """Describe the arguments."""
+    command = add_command(
+        commands, "reduce", "reduce the runs of each group to one dataset", EXAMPLES, run
+    )
+    command.add_argument("groups", type=Path, help="groups.yaml, or the directory that has it")
+    command.add_argument("--config", type=Path, help="YAML description, also of a whole run")
+    command.add_argument("-o", "--output", required=True, type=Path, help="directory for datasets")
+    command.add_argument("--overwrite", action="store_true", help="replace results in the output")
+    command.add_argument("--archive", type=Path, help="where the runs are, if not where they were")
+    command.add_argument("--target", help='"RA DEC" in degrees, or a name; that of the groups')
+    command.add_argument("--kind", choices=["1d", "3d"], help="spectra or maps (default: 1d)")
+    command.add_argument("--keep-runs", action="store_true", help="write the single runs too")
+    command.add_argument("--workers", type=int, metavar="N", help="processes (default: 1)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Reduce, write, and tell."""
+    from obscluster.reduction import make_reduce_config, read_reduce_config, require_gammapy
+
+    require_gammapy()
+    from obscluster.reduction import reduce_groups
+
+    content: dict[str, Any] = {}
+    if arguments.config is not None:
+        content = read_reduce_config(arguments.config).model_dump(exclude_unset=True)
+    options = {name: getattr(arguments, name) for name in ("target", "kind", "workers")}
+    content |= {name: value for name, value in options.items() if value is not None}
+    if arguments.keep_runs:
+        content["keep_runs"] = True
+    reduction = reduce_groups(
+        arguments.groups,
+        make_reduce_config(content),
+        arguments.output,
+        arguments.archive,
+        progress_bar,
+        arguments.overwrite,
+    )
+    _print_groups(reduction.groups)
+    n_files = sum(len(group["checksums"]) for group in reduction.groups.values())
+    files = f"datasets.yaml, models.yaml, reduction.yaml, and {n_files} files of data"
+    print(f"\nresults in {arguments.output}: {files}")
+    return 0
+
+
+def _print_groups(groups: dict[str, Any]) -> None:
+    for name, group in groups.items():
+        left_out = f", {len(group['skipped'])} left out" if group["skipped"] else ""
+        if not group["obs_ids"]:
+            print(f"{name}: no dataset{left_out}")
+            continue
+        print(
+            f"{name}: {len(group['obs_ids'])} runs{left_out}, {group['livetime']}, "
+            f"{group['counts']} counts, {group['background']:.1f} of them expected background"
+            + (f", from {group['energy_min']}" if "energy_min" in group else "")
+        )
+    skipped = {i: why for group in groups.values() for i, why in group["skipped"].items()}
+    if skipped:
+        print(f"\nleft out: {len(skipped)} runs")
+        for obs_id, why in list(skipped.items())[:_SHOWN]:
+            print(f"  {obs_id}: {why}")
+        if len(skipped) > _SHOWN:
+            print(f"  and {len(skipped) - _SHOWN} more, see reduction.yaml")
+    said = sum(sum(group["messages"].values()) for group in groups.values())
+    if said:
+        print(f"\nGammapy gave {said} warnings, which are in reduction.yaml under messages")

@@ -1,0 +1,121 @@
+"""Gammapy's view of an archive and of the groups in it."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterable
+
+import gammapy.data
+from gammapy.data import Observation, Observations
+from gammapy.data.hdu_index_table import HDUIndexTable
+
+from obscluster.exceptions import SkippedRunWarning
+from obscluster.grouping.base import Grouping
+from obscluster.reduction.messages import captured
+from obscluster.store import DataStore
+
+__all__ = ["gammapy_store", "open_archive", "read_observations", "required_irfs", "to_gammapy"]
+
+# A background response is needed in 3D only, a PSF not for point-like runs.
+_REQUIRED = {"1d": ("aeff", "edisp"), "3d": ("aeff", "edisp", "psf", "bkg")}
+
+
+def to_gammapy(
+    grouping: Grouping,
+    archive: str | os.PathLike[str] | DataStore,
+    required_irf: Iterable[str] = ("aeff", "edisp"),
+) -> dict[str, Observations]:
+    """Gammapy's observations of each group, to go on with makers of one's own.
+
+    Parameters
+    ----------
+    grouping : `~obscluster.grouping.base.Grouping`
+        The groups.
+    archive : str, path or `~obscluster.store.DataStore`
+        Where the runs are.
+    required_irf : iterable of str
+        Runs without these responses are left out.
+
+    Returns
+    -------
+    observations : dict
+        ``group_<label>`` to `gammapy.data.Observations`; runs in no group are left out.
+
+    Raises
+    ------
+    ArchiveError
+        If the archive cannot be read.
+
+    Warns
+    -----
+    SkippedRunWarning
+        If runs were left out, with the reason of each.
+    """
+    store = gammapy_store(open_archive(archive))
+    groups, skipped = {}, {}
+    for name, obs_ids in grouping.groups.items():
+        if name != "unassigned":
+            found, missing = read_observations(store, obs_ids.tolist(), tuple(required_irf))
+            groups[name] = Observations(list(found.values()))
+            skipped.update(missing)
+    if skipped:
+        reasons = "; ".join(f"{obs_id}: {reason}" for obs_id, reason in list(skipped.items())[:10])
+        more = f"; and {len(skipped) - 10} more" if len(skipped) > 10 else ""
+        text = f"{len(skipped)} runs left out: {reasons}{more}"
+        warnings.warn(text, SkippedRunWarning, stacklevel=2)
+    return groups
+
+
+def open_archive(archive: str | os.PathLike[str] | DataStore) -> DataStore:
+    """The archive, opened if it is a path."""
+    return archive if isinstance(archive, DataStore) else DataStore.from_dir(archive)
+
+
+def gammapy_store(data_store: DataStore) -> gammapy.data.DataStore:
+    """Gammapy's view of an archive.
+
+    Parameters
+    ----------
+    data_store : `~obscluster.store.DataStore`
+        The archive.
+    """
+    with captured():
+        if data_store.index_files:
+            obs_index, hdu_index = (str(path.absolute()) for path in data_store.index_files)
+            return gammapy.data.DataStore.from_dir(data_store.base_dir, hdu_index, obs_index)
+        # Files without an index: what was gathered from their headers stands in for it.
+        hdu_table = HDUIndexTable(data_store.hdu_table)
+        hdu_table.meta["BASE_DIR"] = str(data_store.base_dir)
+        obs_table = gammapy.data.ObservationTable(data_store.obs_table)
+        return gammapy.data.DataStore(hdu_table, obs_table)
+
+
+def read_observations(
+    store: gammapy.data.DataStore, obs_ids: Iterable[int], required_irf: tuple[str, ...]
+) -> tuple[dict[int, Observation], dict[int, str]]:
+    """Observations, whose data are read when they are used, and reasons of those left out.
+
+    Parameters
+    ----------
+    store : `gammapy.data.DataStore`
+        The archive.
+    obs_ids : iterable of int
+        Which runs.
+    required_irf : tuple of str
+        Responses that a run must have.
+    """
+    found: dict[int, Observation] = {}
+    missing: dict[int, str] = {}
+    with captured():
+        for obs_id in obs_ids:
+            try:
+                found[obs_id] = store.obs(obs_id, required_irf=list(required_irf))
+            except Exception as error:  # noqa: BLE001 the engine has no class of its own for these
+                missing[obs_id] = str(error)
+    return found, missing
+
+
+def required_irfs(kind: str) -> tuple[str, ...]:
+    """Responses that a run must have to be reduced in 1D or 3D."""
+    return _REQUIRED[kind]

@@ -1,0 +1,249 @@
+"""What the grouping buys: the same fit with the runs apart, in groups, and all stacked."""
+
+from __future__ import annotations
+
+import os
+import tracemalloc
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from astropy import units as u
+from astropy.table import Column, QTable, Table
+from gammapy.datasets import Datasets
+
+from obscluster.exceptions import RequestError
+from obscluster.reduction.config import FitConfig, ReduceConfig, make_reduce_config
+from obscluster.reduction.fit import JointFit, fit_datasets
+from obscluster.reduction.geometry import empty_map_dataset, is_spectrum
+from obscluster.reduction.messages import captured
+from obscluster.reduction.models import SOURCE_NAME
+from obscluster.reduction.result import Reduction, read_reduction
+from obscluster.results import staged_directory, versions
+
+__all__ = ["compare_groupings", "describe_comparison", "write_comparison"]
+
+PER_RUN, PER_GROUP, STACKED = "per run", "per group", "all stacked"
+# As `obscluster.assess` names what it compares.
+_LOSSES = {PER_GROUP: "these groups", STACKED: "all stacked"}
+
+# With more bins than this without OFF counts, the profile likelihood (W statistic) is biased.
+_MANY_EMPTY = 0.5
+
+Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
+
+
+def compare_groupings(
+    directory: str | os.PathLike[str] | Reduction,
+    config: FitConfig | None = None,
+    memory: bool = True,
+    losses: Table | None = None,
+    progress: Progress | None = None,
+) -> QTable:
+    """Fit the same model to the runs jointly, to the groups jointly, and to all runs stacked.
+
+    Parameters
+    ----------
+    directory : str, path or `~obscluster.reduction.result.Reduction`
+        A reduction with ``keep_runs: true``.
+    config : `~obscluster.reduction.config.FitConfig`, optional
+        What to fit; as described when the groups were reduced unless told.
+    memory : bool
+        Measure the largest memory that a fit allocates; it is done a second time for that.
+    losses : `~astropy.table.Table`, optional
+        ``losses.ecsv`` of ``obscluster assess``: its predicted growths of errors go beside.
+    progress : callable, optional
+        ``progress(iterable, total, what)`` wraps the three fits.
+
+    Returns
+    -------
+    table : `~astropy.table.QTable`
+        One row each for "per run", "per group" and "all stacked": ``grouping``, ``n_datasets``,
+        ``n_bins``, each free parameter of the source with its ``<name> error``, and ``<name>
+        inflation``, the growth of the error relative to the runs apart; ``empty_off``, the
+        fraction of bins without OFF counts, where the statistic is biased; ``statistic``,
+        ``success``, ``fit_time``, ``memory`` (NaN if not measured), ``disk``; and ``<name>
+        predicted`` if losses are given.
+
+    Raises
+    ------
+    RequestError
+        If the runs were not kept, or there is nothing to fit.
+    """
+    reduction = directory if isinstance(directory, Reduction) else read_reduction(directory)
+    settings = make_reduce_config(reduction.record["config"])
+    config = settings.fit if config is None else config
+    runs = reduction.read_runs()
+    cases: dict[str, tuple[Callable[[], Datasets], int | None]] = {
+        PER_RUN: (lambda: runs, _size(reduction, runs.names)),
+        PER_GROUP: (reduction.read, _size(reduction, list(reduction.groups))),
+        STACKED: (lambda: _stacked(reduction, settings), None),
+    }
+    names: Iterable[str] = cases
+    rows = []
+    for name in names if progress is None else progress(names, len(cases), "fits"):
+        read, size = cases[name]
+        datasets = read()
+        size = _written_size(datasets) if size is None else size
+        fit = fit_datasets(datasets, config, reduction.position)
+        peak = _peak(datasets, config, reduction) if memory else np.nan
+        rows.append(_row(name, fit, size, peak))
+    return _with_inflation(rows, losses)
+
+
+def _stacked(reduction: Reduction, config: ReduceConfig) -> Datasets:
+    """All groups as one dataset."""
+    with captured():
+        groups = reduction.read()
+        if is_spectrum(groups[0]):
+            return Datasets([groups.stack_reduce(name="all")])
+        whole = empty_map_dataset(config, reduction.position, "all")
+        for dataset in groups:
+            dataset.models = None
+            whole.stack(dataset)
+        return Datasets([whole])
+
+
+def _size(reduction: Reduction, names: list[str]) -> int:
+    """Bytes of the files of datasets."""
+    files = [
+        file
+        for group in reduction.groups.values()
+        for dataset in group["datasets"]
+        if dataset["entry"]["name"] in names
+        for file in dataset["files"]
+    ]
+    return sum((reduction.directory / file).stat().st_size for file in files)
+
+
+def _written_size(datasets: Datasets) -> int:
+    with TemporaryDirectory() as directory, captured():
+        path = Path(directory)
+        for dataset in datasets:
+            dataset.write(path / dataset.to_dict()["filename"])
+        return sum(file.stat().st_size for file in path.iterdir())
+
+
+def _peak(datasets: Datasets, config: FitConfig, reduction: Reduction) -> float:
+    """Bytes that a fit allocates at most, copies of the datasets included."""
+    tracemalloc.start()
+    try:
+        fit_datasets(datasets, config, reduction.position)
+        return float(tracemalloc.get_traced_memory()[1])
+    finally:
+        tracemalloc.stop()
+
+
+def _row(name: str, fit: JointFit, size: int, peak: float) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "grouping": name,
+        "n_datasets": len(fit.datasets),
+        "n_bins": fit.n_bins,
+    }
+    for parameter in fit.models[SOURCE_NAME].parameters:
+        if not parameter.frozen:
+            row[parameter.name] = parameter.value * parameter.unit
+            row[f"{parameter.name} error"] = parameter.error * parameter.unit
+    return row | {
+        "empty_off": _empty_off(fit.datasets),
+        "statistic": fit.stat,
+        "success": fit.success,
+        "fit_time": fit.seconds * u.s,
+        "memory": peak / 1e6 * u.Unit("MB"),
+        "disk": size / 1e6 * u.Unit("MB"),
+    }
+
+
+def _empty_off(datasets: Datasets) -> float:
+    """Fraction of the fitted bins without an OFF count; NaN for maps with a background model."""
+    if not is_spectrum(datasets[0]):
+        return float("nan")
+    empty = [d.counts_off.data[d.mask.data] == 0 for d in datasets if d.counts_off is not None]
+    return float(np.concatenate(empty).mean()) if empty else float("nan")
+
+
+def _with_inflation(rows: list[dict[str, Any]], losses: Table | None) -> QTable:
+    table = QTable(rows=rows)
+    names = [n.removesuffix(" error") for n in table.colnames if n.endswith(" error")]
+    for name in names:
+        error = table[f"{name} error"]
+        growth = Column(u.Quantity(error / error[0]).value - 1)
+        table.add_column(growth, table.colnames.index(f"{name} error") + 1, f"{name} inflation")
+    if losses is not None:
+        _add_predictions(table, names, losses)
+    return table
+
+
+def _add_predictions(table: QTable, names: list[str], losses: Table) -> None:
+    if "grouping" not in losses.colnames:
+        raise RequestError(
+            f"losses: has columns {', '.join(losses.colnames)}; expected losses.ecsv of "
+            "`obscluster assess`"
+        )
+    rows = {str(row["grouping"]): row for row in losses}
+    for name in names:
+        column = f"{name} inflation"
+        if column in losses.colnames:
+            found = [rows.get(_LOSSES.get(str(g), "")) for g in table["grouping"]]
+            table[f"{name} predicted"] = [
+                0.0 if g == PER_RUN else np.nan if row is None else float(row[column])
+                for g, row in zip(table["grouping"], found, strict=True)
+            ]
+
+
+def describe_comparison(table: QTable) -> str:
+    """The table in a few lines, for reading.
+
+    Parameters
+    ----------
+    table : `~astropy.table.QTable`
+        See `compare_groupings`.
+    """
+    shown = Table()
+    shown[""] = table["grouping"]
+    shown["datasets"] = table["n_datasets"]
+    for name in [n.removesuffix(" error") for n in table.colnames if n.endswith(" error")]:
+        values, errors = (u.Quantity(table[c]).value for c in (name, f"{name} error"))
+        growth = np.asarray(table[f"{name} inflation"])
+        shown[name] = [
+            f"{value:.4g} +- {error:.2g} ({100 * more:+.1f} %)"
+            for value, error, more in zip(values, errors, growth, strict=True)
+        ]
+        if f"{name} predicted" in table.colnames:
+            shown[f"{name} predicted"] = [
+                f"{100 * more:+.1f} %" for more in np.asarray(table[f"{name} predicted"])
+            ]
+    for name in ("fit_time", "memory", "disk"):
+        unit = table[name].unit
+        shown[f"{name} [{unit}]"] = [f"{value:.2f}" for value in table[name].value]
+    lines = shown.pformat(max_lines=-1, max_width=-1, align="<")
+    empty = float(np.asarray(table["empty_off"])[0])
+    if empty > _MANY_EMPTY:
+        lines.append(
+            f"{100 * empty:.0f} % of the bins of the runs apart have no OFF count: there the "
+            "statistic is biased, so that the runs apart are no reference"
+        )
+    return "\n".join(lines)
+
+
+def write_comparison(
+    table: QTable, output: str | os.PathLike[str], overwrite: bool = False
+) -> list[str]:
+    """Write a comparison as ``comparison.ecsv``.
+
+    Parameters
+    ----------
+    table : `~astropy.table.QTable`
+        See `compare_groupings`.
+    output : str or path
+        Directory, which appears whole or not at all.
+    overwrite : bool
+        Replace earlier results in it.
+    """
+    with staged_directory(Path(output), overwrite) as staging:
+        content = table.copy()
+        content.meta["versions"] = versions()
+        content.write(staging / "comparison.ecsv", format="ascii.ecsv")
+    return ["comparison.ecsv"]

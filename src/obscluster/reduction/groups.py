@@ -1,0 +1,255 @@
+"""Every group of a grouping to one stacked dataset, in files that Gammapy opens.
+
+A group that is complete is kept beside the output until all are, so that a reduction that was
+interrupted goes on from there when it is started again.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
+from importlib.metadata import version
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from astropy import units as u
+from astropy.coordinates import SkyCoord
+
+from obscluster.checksum import checksum
+from obscluster.exceptions import ArchiveError, RequestError
+from obscluster.grouping.base import RECORD_FILE as GROUPS_FILE
+from obscluster.grouping.base import Grouping
+from obscluster.reduction.archive import (
+    gammapy_store,
+    open_archive,
+    read_observations,
+    required_irfs,
+)
+from obscluster.reduction.config import ReduceConfig
+from obscluster.reduction.files import (
+    MODELS_FILE,
+    RECORD_FILE,
+    write_datasets,
+    write_lists,
+)
+from obscluster.reduction.makers import Outcome, Plan, make_plan, reduce_runs
+from obscluster.reduction.messages import captured
+from obscluster.reduction.models import starting_models
+from obscluster.reduction.parts import GROUP_FILE, find_complete, group_key
+from obscluster.reduction.result import Reduction
+from obscluster.reduction.stack import GroupStack
+from obscluster.results import check_output, staged_directory, versions
+from obscluster.store import DataStore
+from obscluster.target import resolve_target
+from obscluster.yaml_file import read_yaml, write_yaml
+
+__all__ = ["Progress", "reduce_groups"]
+
+Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
+
+
+def reduce_groups(
+    groups: str | os.PathLike[str] | Grouping,
+    config: ReduceConfig,
+    output: str | os.PathLike[str],
+    archive: str | os.PathLike[str] | DataStore | None = None,
+    progress: Progress | None = None,
+    overwrite: bool = False,
+) -> Reduction:
+    """Reduce the runs of each group and stack them to one dataset per group.
+
+    Parameters
+    ----------
+    groups : str, path or `~obscluster.grouping.base.Grouping`
+        ``groups.yaml`` or the directory that has it, or the grouping itself.
+    config : `~obscluster.reduction.config.ReduceConfig`
+        What to do.
+    output : str or path
+        Directory, which appears whole or not at all.
+    archive : str, path or `~obscluster.store.DataStore`, optional
+        Where the runs are; that of the groups unless told.
+    progress : callable, optional
+        ``progress(iterable, total, what)`` wraps long loops.
+    overwrite : bool
+        Replace earlier results in the output; groups in it that are as asked are kept.
+
+    Returns
+    -------
+    reduction : `Reduction`
+        What was written: ``datasets.yaml``, ``models.yaml``, files of the datasets, and
+        ``reduction.yaml`` with the runs that were left out.
+
+    Raises
+    ------
+    RequestError
+        If there is no target, the output cannot be written, or no run of any group can be reduced.
+    """
+    output = Path(output)
+    check_output(output, overwrite)
+    grouping, asked = _read_groups(groups)
+    archive = archive if archive is not None else asked.get("archive")
+    if archive is None:
+        raise RequestError("the grouping does not say where its runs are; pass the archive")
+    data_store = open_archive(archive)
+    position = _position(config, asked, data_store)
+    plan = make_plan(config, position)
+    members = {k: v.tolist() for k, v in grouping.groups.items() if k != "unassigned"}
+    keys = {name: group_key(plan, data_store, name, obs_ids) for name, obs_ids in members.items()}
+    parts = output.absolute().parent / f".{output.name}.parts"
+    done = {name: find_complete(name, key, parts, output) for name, key in keys.items()}
+    todo = {name: obs_ids for name, obs_ids in members.items() if done[name] is None}
+    _make_directory(parts)
+    for name in _reduce(todo, plan, data_store, keys, parts, progress):
+        done[name] = parts / name
+    places = {name: place for name, place in done.items() if place is not None}
+    record = _write(output, overwrite, places, plan, data_store)
+    shutil.rmtree(parts)
+    return Reduction(output, record)
+
+
+def _read_groups(groups: str | os.PathLike[str] | Grouping) -> tuple[Grouping, dict[str, Any]]:
+    """The grouping, and what was asked for when it was made."""
+    if isinstance(groups, Grouping):
+        return groups, {}
+    path = Path(groups)
+    grouping = Grouping.read(path)
+    record = read_yaml((path if path.is_dir() else path.parent) / GROUPS_FILE)
+    return grouping, {**(record.get("config") or {}), "archive": record.get("archive")}
+
+
+def _position(config: ReduceConfig, asked: Mapping[str, Any], data_store: DataStore) -> SkyCoord:
+    """The target of the reduction, else that of the groups."""
+    text, frame = config.target, config.frame
+    if text is None:
+        text, frame = asked.get("target"), asked.get("frame") or "icrs"
+    if text is None:
+        raise RequestError(
+            "the groups have no target; say where the source is, such as target: 83.63 22.01"
+        )
+    return resolve_target(data_store.obs_table, text, frame=frame).position
+
+
+def _make_directory(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RequestError(f"output {path}: cannot be written ({error.strerror})") from None
+
+
+def _reduce(
+    members: Mapping[str, list[int]],
+    plan: Plan,
+    data_store: DataStore,
+    keys: Mapping[str, str],
+    parts: Path,
+    progress: Progress | None,
+) -> Iterator[str]:
+    """Reduce groups and write each to a part of its own; yields their names."""
+    if not members:
+        return
+    store = gammapy_store(data_store)
+    required = required_irfs(plan.config.kind)
+    found, missing = {}, {}
+    for name, obs_ids in members.items():
+        found[name], missing[name] = read_observations(store, obs_ids, required)
+    observations = [obs for group in found.values() for obs in group.values()]
+    # All groups share the workers, so that none waits at the end of a group.
+    with closing(reduce_runs(observations, plan, plan.config.workers)) as outcomes:
+        for name in members:
+            runs: Iterable[Outcome] = islice(outcomes, len(found[name]))
+            if progress is not None:
+                runs = progress(runs, len(found[name]), name)
+            _reduce_group(name, runs, missing[name], plan, keys[name], parts)
+            yield name
+
+
+def _reduce_group(
+    name: str,
+    outcomes: Iterable[Outcome],
+    missing: Mapping[int, str],
+    plan: Plan,
+    key: str,
+    parts: Path,
+) -> None:
+    """Stack the runs of a group and write the dataset, as a whole or not at all."""
+    stack = GroupStack(name, plan)
+    skipped = dict(missing)
+    messages: Counter[str] = Counter()
+    for outcome in outcomes:
+        reason = outcome.reason
+        if not reason:
+            with captured() as said:
+                reason = stack.add(outcome.dataset)
+            messages.update(said)
+        if reason:
+            skipped[outcome.obs_id] = reason
+        else:
+            messages.update(outcome.messages)
+    staging = parts / f".{name}.{os.getpid()}"
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir()
+    with captured() as said:
+        datasets = write_datasets(staging, stack)
+    files = [name for dataset in datasets for name in dataset["files"]]
+    record = {
+        "key": key,
+        "obs_ids": stack.obs_ids,
+        "livetime": f"{stack.livetime.to_value(u.h):.4f} h",
+        **stack.summary(),
+        "skipped": dict(sorted(skipped.items())),
+        "messages": dict(messages + said),
+        "datasets": datasets,
+        "checksums": {name: checksum(staging / name) for name in files},
+    }
+    write_yaml(staging / GROUP_FILE, record)
+    shutil.rmtree(parts / name, ignore_errors=True)
+    staging.rename(parts / name)
+
+
+def _write(
+    output: Path, overwrite: bool, places: Mapping[str, Path], plan: Plan, data_store: DataStore
+) -> dict[str, Any]:
+    """Put the groups together, and make them appear at once."""
+    groups = {name: read_yaml(place / GROUP_FILE) for name, place in places.items()}
+    if not any(group["obs_ids"] for group in groups.values()):
+        reasons = {why for group in groups.values() for why in group["skipped"].values()}
+        more = " ..." if len(reasons) > 3 else ""
+        raise RequestError(f"no run can be reduced: {'; '.join(sorted(reasons)[:3])}{more}")
+    record: dict[str, Any] = {
+        "obscluster": "reduction of groups",
+        "versions": {**versions(), "gammapy": version("gammapy")},
+        "config": plan.config.model_dump(),
+        "archive": str(data_store.base_dir),
+        "index_files": {path.name: checksum(path) for path in data_store.index_files},
+        "position": {"ra": float(plan.position.ra.deg), "dec": float(plan.position.dec.deg)},
+        "groups": groups,
+    }
+    stale = _files_of(output)
+    with staged_directory(output, overwrite) as staging:
+        for name, group in groups.items():
+            for file in group["checksums"]:
+                shutil.copy2(places[name] / file, staging)
+        write_lists(staging, groups)
+        names = [name for name, group in groups.items() if group["obs_ids"]]
+        starting_models(plan.config, plan.position, names).write(
+            staging / MODELS_FILE, write_covariance=False, checksum=True
+        )
+        record["files"] = sorted({path.name for path in staging.iterdir()} | {RECORD_FILE})
+        write_yaml(staging / RECORD_FILE, record)
+    for name in stale - set(record["files"]):
+        (output / name).unlink(missing_ok=True)
+    return record
+
+
+def _files_of(output: Path) -> set[str]:
+    """Files that an earlier reduction says are its own, by plain name."""
+    try:
+        files = read_yaml(output / RECORD_FILE).get("files")
+    except ArchiveError:
+        return set()
+    names = files if isinstance(files, list) else []
+    return {name for name in names if isinstance(name, str) and Path(name).name == name}

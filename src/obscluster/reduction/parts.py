@@ -1,0 +1,66 @@
+"""Groups that are complete, kept beside the output until all are."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from obscluster.checksum import checksum
+from obscluster.exceptions import ArchiveError
+from obscluster.reduction.files import RECORD_FILE
+from obscluster.reduction.makers import Plan
+from obscluster.store import DataStore
+from obscluster.yaml_file import read_yaml, write_yaml
+
+__all__ = ["GROUP_FILE", "find_complete", "group_key"]
+
+GROUP_FILE = "group.yaml"
+
+
+def group_key(plan: Plan, data_store: DataStore, name: str, obs_ids: list[int]) -> str:
+    """What tells whether a group that is there already is the one that is asked for."""
+    asked = plan.config.model_dump(exclude={"workers", "fit", "target", "frame"})
+    file = plan.config.exclusion.file
+    content = {
+        "config": asked,
+        "position": [plan.position.ra.deg, plan.position.dec.deg],
+        "exclusion": None if file is None else checksum(Path(file)),
+        "archive": str(data_store.base_dir.absolute()),
+        "index": [checksum(path) for path in data_store.index_files],
+        "group": name,
+        "obs_ids": obs_ids,
+        "gammapy": version("gammapy"),
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def find_complete(name: str, key: str, parts: Path, output: Path) -> Path | None:
+    """Directory with the group as asked, from an interrupted or an earlier reduction."""
+    for place, file in ((parts / name, GROUP_FILE), (output, RECORD_FILE)):
+        try:
+            record = read_yaml(place / file)
+        except ArchiveError:
+            continue
+        record = record if file == GROUP_FILE else (record.get("groups") or {}).get(name) or {}
+        if record.get("key") == key and all(
+            (place / n).is_file() and checksum(place / n) == value
+            for n, value in record["checksums"].items()
+        ):
+            if place == output:
+                # The output is about to be replaced.
+                _copy_part(output, parts / name, record)
+            return parts / name
+    return None
+
+
+def _copy_part(source: Path, target: Path, record: Mapping[str, Any]) -> None:
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    for name in record["checksums"]:
+        shutil.copy2(source / name, target)
+    write_yaml(target / GROUP_FILE, record)

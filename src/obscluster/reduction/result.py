@@ -1,0 +1,108 @@
+"""What a reduction has written, read back."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from astropy.coordinates import SkyCoord
+from gammapy.datasets import Datasets
+
+from obscluster.exceptions import ArchiveError, RequestError
+from obscluster.reduction.files import (
+    DATASETS_FILE,
+    MODELS_FILE,
+    RECORD_FILE,
+    RUNS_FILE,
+    RUNS_MODELS_FILE,
+)
+from obscluster.reduction.messages import captured
+from obscluster.yaml_file import read_yaml
+
+__all__ = ["Reduction", "read_reduction"]
+
+
+@dataclass(frozen=True, eq=False)
+class Reduction:
+    """Datasets of groups on disk.
+
+    Parameters
+    ----------
+    directory : `~pathlib.Path`
+        Where they are.
+    record : mapping
+        What is in ``reduction.yaml``: what was asked, and for each group its runs, those left out
+        with their reasons, and what Gammapy said.
+    """
+
+    directory: Path
+    record: Mapping[str, Any]
+
+    @property
+    def groups(self) -> dict[str, Any]:
+        """Name of each group to its record."""
+        return dict(self.record["groups"])
+
+    @property
+    def skipped(self) -> dict[int, str]:
+        """Runs that were left out, and why."""
+        return {i: why for group in self.groups.values() for i, why in group["skipped"].items()}
+
+    @property
+    def position(self) -> SkyCoord:
+        """The target."""
+        return SkyCoord(self.record["position"]["ra"], self.record["position"]["dec"], unit="deg")
+
+    def read(self) -> Datasets:
+        """The datasets of the groups, with the models to begin a fit with."""
+        with captured():
+            return Datasets.read(
+                self.directory / DATASETS_FILE, self.directory / MODELS_FILE, lazy=False
+            )
+
+    def require_runs(self) -> None:
+        """Check that the datasets of the runs are there.
+
+        Raises
+        ------
+        RequestError
+            If they were not kept.
+        """
+        if not (self.directory / RUNS_FILE).exists():
+            raise RequestError(
+                f"{self.directory}: has no datasets of single runs; reduce with keep_runs: true"
+            )
+
+    def read_runs(self) -> Datasets:
+        """The datasets of the runs.
+
+        Raises
+        ------
+        RequestError
+            If they were not kept.
+        """
+        self.require_runs()
+        with captured():
+            models = self.directory / RUNS_MODELS_FILE
+            return Datasets.read(
+                self.directory / RUNS_FILE, models if models.exists() else None, lazy=False
+            )
+
+
+def read_reduction(directory: str | os.PathLike[str]) -> Reduction:
+    """What `reduce_groups` has written.
+
+    Raises
+    ------
+    ArchiveError
+        If the directory does not hold it.
+    """
+    path = Path(directory)
+    record = read_yaml(path / RECORD_FILE)
+    missing = [key for key in ("groups", "position", "config") if key not in record]
+    if missing:
+        raise ArchiveError(f"{path / RECORD_FILE}: has no {', '.join(missing)}")
+    return Reduction(path, record)

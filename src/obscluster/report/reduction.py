@@ -1,0 +1,241 @@
+"""Pictures of a joint fit: the spectrum, residuals per group, counts maps.
+
+- `plot_spectrum`: the fitted spectrum with its band, and flux points, times energy squared.
+- `plot_residuals`: how far the counts of each group are from the prediction.
+- `plot_counts`: image of the counts of a group, smoothed.
+
+They draw tables and arrays, and need no Gammapy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from astropy import units as u
+from astropy.table import QTable, Table
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+from scipy.ndimage import gaussian_filter
+
+from obscluster.report.plots import save_figure
+from obscluster.report.style import group_style, group_text
+
+__all__ = ["plot_counts", "plot_residuals", "plot_spectrum", "write_fit_plots"]
+
+_SED_UNIT = u.Unit("erg cm-2 s-1")
+_COLOR = "0.15"
+
+
+def plot_spectrum(
+    spectrum: Table, points: Table | None = None, ax: Axes | None = None, **kwargs: Any
+) -> Axes:
+    """Plot a fitted spectrum with its band, and flux points; energy squared times flux.
+
+    Parameters
+    ----------
+    spectrum : `~astropy.table.QTable`
+        ``energy``, ``dnde``, ``dnde_lo``, ``dnde_hi``.
+    points : `~astropy.table.Table`, optional
+        ``e_ref``, ``e_min``, ``e_max``, ``dnde``, ``dnde_err``, ``dnde_ul``, ``sqrt_ts``. Points
+        of less than two sigma are drawn as upper limits.
+    ax : `~matplotlib.axes.Axes`, optional
+        Where to draw; the current axes by default.
+    **kwargs
+        Passed to `matplotlib.axes.Axes.plot` of the line.
+
+    Returns
+    -------
+    ax : `~matplotlib.axes.Axes`
+        The axes.
+    """
+    if ax is None:
+        import matplotlib.pyplot as plt
+
+        ax = plt.gca()
+    table = QTable(spectrum)
+    energy = table["energy"].to_value("TeV")
+    sed = {
+        name: (table[name] * table["energy"] ** 2).to_value(_SED_UNIT)
+        for name in ("dnde", "dnde_lo", "dnde_hi")
+    }
+    line = {"color": "#0072b2", "label": "joint fit, 68 % band"} | kwargs
+    ax.plot(energy, sed["dnde"], **line)
+    ax.fill_between(energy, sed["dnde_lo"], sed["dnde_hi"], color=line["color"], alpha=0.3, lw=0)
+    if points is not None and len(points):
+        _draw_points(ax, QTable(points))
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    ax.set_xlabel("energy [TeV]")
+    ax.set_ylabel(r"$E^2\,dN/dE$ [erg cm$^{-2}$ s$^{-1}$]")
+    ax.grid(alpha=0.3, which="both")
+    ax.legend(fontsize="small")
+    return ax
+
+
+def _draw_points(ax: Axes, points: QTable) -> None:
+    energy = points["e_ref"].to_value("TeV")
+    widths = [
+        energy - points["e_min"].to_value("TeV"),
+        points["e_max"].to_value("TeV") - energy,
+    ]
+    value, error, limit = (
+        (points[name] * points["e_ref"] ** 2).to_value(_SED_UNIT)
+        for name in ("dnde", "dnde_err", "dnde_ul")
+    )
+    seen = np.asarray(points["sqrt_ts"]) >= 2
+    limited = ~seen & np.isfinite(limit)
+    style: dict[str, Any] = {"linestyle": "none", "color": _COLOR, "marker": "o", "markersize": 4}
+    for chosen, y, y_error, more in (
+        (seen, value, error, {"label": "flux points"}),
+        (limited, limit, 0.3 * limit, {"uplims": True, "label": "95 % upper limits"}),
+    ):
+        if chosen.any():
+            ax.errorbar(
+                energy[chosen],
+                y[chosen],
+                xerr=[width[chosen] for width in widths],
+                yerr=y_error[chosen],
+                **style,
+                **more,
+            )
+
+
+def plot_residuals(
+    residuals: Table,
+    n_runs: Mapping[str, int] | None = None,
+    ax: Axes | None = None,
+    **kwargs: Any,
+) -> Axes:
+    """Plot how far the counts of each group are from the prediction, in sigma.
+
+    Parameters
+    ----------
+    residuals : `~astropy.table.QTable`
+        ``dataset``, ``e_min``, ``e_max``, ``significance``.
+    n_runs : mapping, optional
+        Number of runs of each group, for the legend.
+    ax : `~matplotlib.axes.Axes`, optional
+        Where to draw; the current axes by default.
+    **kwargs
+        Passed to `matplotlib.axes.Axes.errorbar`.
+
+    Returns
+    -------
+    ax : `~matplotlib.axes.Axes`
+        The axes.
+    """
+    if ax is None:
+        import matplotlib.pyplot as plt
+
+        ax = plt.gca()
+    table = QTable(residuals)
+    names = list(dict.fromkeys(np.asarray(table["dataset"]).astype(str).tolist()))
+    ax.axhspan(-1, 1, color="0.92", zorder=0)
+    ax.axhline(0, color="0.5", linewidth=1, zorder=1)
+    styles = group_style(names)
+    for i, name in enumerate(names):
+        color, marker = styles[name]
+        rows = table[np.asarray(table["dataset"]) == name]
+        low, high = (rows[edge].to_value("TeV") for edge in ("e_min", "e_max"))
+        # Side by side within a bin, so that groups do not hide each other.
+        energy = low * (high / low) ** ((i + 1) / (len(names) + 1))
+        text = name if n_runs is None else group_text(name, n_runs.get(name, 0))
+        options: dict[str, Any] = {
+            "color": color,
+            "marker": marker,
+            "label": text,
+            "markersize": 5,
+        } | kwargs
+        ax.errorbar(energy, np.asarray(rows["significance"]), yerr=1, linestyle="none", **options)
+    ax.set_xscale("log")
+    ax.set_xlabel("energy [TeV]")
+    ax.set_ylabel("counts from prediction [sigma]")
+    ax.grid(alpha=0.3)
+    ax.legend(fontsize="small")
+    return ax
+
+
+def plot_counts(
+    counts: ArrayLike, ax: Axes, smoothing: float = 2.0, title: str = "", **kwargs: Any
+) -> Axes:
+    """Plot an image of counts, smoothed.
+
+    Parameters
+    ----------
+    counts : array-like
+        Counts per pixel, shape (n_lat, n_lon).
+    ax : `~matplotlib.axes.Axes`
+        Where to draw; with a projection of astropy, the axes are coordinates of the sky.
+    smoothing : float
+        Sigma of the smoothing, in pixels.
+    title : str
+        Title.
+    **kwargs
+        Passed to `matplotlib.axes.Axes.imshow`.
+
+    Returns
+    -------
+    ax : `~matplotlib.axes.Axes`
+        The axes.
+    """
+    image = gaussian_filter(np.nan_to_num(np.asarray(counts, dtype=float)), smoothing)
+    options = {"origin": "lower", "cmap": "inferno", "interpolation": "nearest"} | kwargs
+    shown = ax.imshow(image, **options)
+    ax.figure.colorbar(shown, ax=ax, label="counts per pixel", shrink=0.8)
+    ax.set_title(title, fontsize="medium")
+    if hasattr(ax, "coords"):
+        ax.set_xlabel("right ascension")
+        ax.set_ylabel("declination")
+    return ax
+
+
+def write_fit_plots(
+    directory: Path,
+    spectrum: Table,
+    residuals: Table,
+    points: Table | None,
+    images: Mapping[str, tuple[Any, Any, Any]],
+    n_runs: Mapping[str, int],
+) -> list[str]:
+    """Draw ``spectrum.png``, ``residuals.png`` and, for maps, ``counts_<group>.png``.
+
+    Parameters
+    ----------
+    directory : `~pathlib.Path`
+        Where the files go.
+    spectrum, residuals, points : `~astropy.table.Table`
+        See `plot_spectrum` and `plot_residuals`.
+    images : mapping
+        Name of each group to its counts, their prediction, and their projection.
+    n_runs : mapping
+        Number of runs of each group.
+
+    Returns
+    -------
+    files : list of str
+        Names of the files.
+    """
+    figure = Figure(figsize=(7, 5), layout="constrained")
+    plot_spectrum(spectrum, points, figure.subplots())
+    save_figure(figure, directory / "spectrum.png")
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    plot_residuals(residuals, n_runs, figure.subplots())
+    save_figure(figure, directory / "residuals.png")
+    files = ["spectrum.png", "residuals.png"]
+    for name, (counts, npred, wcs) in images.items():
+        figure = Figure(figsize=(10, 4.2), layout="constrained")
+        panels = [figure.add_subplot(1, 2, i, projection=wcs) for i in (1, 2)]
+        title = group_text(name, n_runs.get(name, 0))
+        plot_counts(counts, panels[0], title=title)
+        excess = np.asarray(counts) - np.asarray(npred)
+        # White is where counts and prediction agree.
+        largest = float(np.abs(gaussian_filter(np.nan_to_num(excess), 2.0)).max()) or 1.0
+        options: dict[str, Any] = {"cmap": "RdBu_r", "vmin": -largest, "vmax": largest}
+        plot_counts(excess, panels[1], title="minus prediction", **options)
+        save_figure(figure, directory / f"counts_{name}.png")
+        files.append(f"counts_{name}.png")
+    return files
