@@ -18,6 +18,7 @@ from astropy.table import QTable, Table
 from numpy.testing import assert_allclose, assert_array_equal
 
 from obscluster.cli import fit as fit_command
+from obscluster.cli import main
 from obscluster.cli import reduce as reduce_command
 from obscluster.config import make_config
 from obscluster.exceptions import ArchiveError, RequestError, SkippedRunWarning
@@ -513,6 +514,30 @@ class TestCommands:
             command("fit", output)
         with pytest.raises(RequestError, match="keep_runs: true"):
             command("fit", output, "--compare", "-o", tmp_path / "fit")
+
+    def test_the_whole_chain_from_one_file(self, crab_archive, tmp_path, capsys):
+        description = {
+            "archive": str(crab_archive),
+            "target": "Crab Nebula",
+            "grouping": {"method": "cuts", "by": "ZEN_PNT"},
+            "reduce": COARSE,
+        }
+        (tmp_path / "run.yaml").write_text(yaml.safe_dump(description))
+        output = tmp_path / "out"
+        arguments = ["run", str(tmp_path / "run.yaml"), "-o", str(output), "--no-plots"]
+        assert main(arguments) == 0
+        assert "power-law, 2 datasets" in capsys.readouterr().out
+        assert len(Datasets.read(output / "datasets" / "datasets.yaml")) == 2
+        assert Grouping.read(output).n_groups == 2
+        assert (output / "fit" / "fit.yaml").exists()
+        # Again: what is there is kept, and the result the same.
+        before = (output / "fit" / "parameters.ecsv").read_text()
+        assert main([*arguments, "--overwrite"]) == 0
+        assert (output / "fit" / "parameters.ecsv").read_text() == before
+        (tmp_path / "bad.yaml").write_text(yaml.safe_dump(description | {"reduce": {"regon": {}}}))
+        assert main(["run", str(tmp_path / "bad.yaml"), "-o", str(tmp_path / "no")]) == 2
+        assert "regon" in capsys.readouterr().err
+        assert not (tmp_path / "no").exists()
 
     def test_losses_must_be_there(self, reduction, tmp_path):
         options = ["--compare", "--losses", tmp_path / "no.ecsv", "--no-plots"]
