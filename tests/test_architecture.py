@@ -15,7 +15,7 @@ SOURCE = Path(obscluster.__file__).parent
 LAYERS = (
     ("exceptions",),
     ("checksum", "columns", "yaml_file"),
-    ("tolerance",),
+    ("tolerance", "description"),
     ("config", "engine", "gadf"),
     ("selection",),
     ("obs_table",),
@@ -70,7 +70,7 @@ def test_imports_point_one_way(path):
         ("matplotlib", {"report"}),
         ("astropy.io.fits", {"gadf", "simulate"}),
         ("tqdm", {"cli"}),
-        ("pydantic", {"config", "reduction"}),
+        ("pydantic", {"config", "description", "reduction"}),
     ],
 )
 def test_a_dependency_stays_in_one_place(package, homes):

@@ -355,3 +355,17 @@ class TestSaveFigure:
 @pytest.mark.parametrize("module", [columns, dendrogram, legend, plots, style])
 def test_everything_promised_is_there(module):
     assert all(hasattr(module, name) for name in module.__all__)
+
+
+@pytest.mark.parametrize(
+    ("cuts", "text"),
+    [([53100.25, 53200.5], "cuts 53100.2, 53200.5 d"), (list(range(53001, 53041)), "40 cuts")],
+    ids=["two", "forty"],
+)
+def test_many_cuts_are_counted_and_days_have_all_their_digits(cuts, text):
+    """A legend that lists forty days is wider than the plot."""
+    table = QTable({"MJD": np.linspace(53000.0, 54000.0, 30) * u.d, "Y": np.arange(30.0)})
+    figure, ax = plt.subplots()
+    plot_conditions(table, np.ones(30, dtype=int), "MJD", "Y", cut=cuts, ax=ax)
+    assert text in [entry.get_text() for entry in ax.get_legend().get_texts()]
+    plt.close(figure)

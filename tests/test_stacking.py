@@ -13,13 +13,15 @@ from obscluster.characterise import characterise
 from obscluster.cli import main
 from obscluster.config import make_config
 from obscluster.exceptions import RequestError
-from obscluster.features.information import error_inflation, information_loss
+from obscluster.features.information import Scores, error_inflation, information_loss
 from obscluster.features.information.off_events import shared_rates
+from obscluster.grouping.information import cluster_by_information
 from obscluster.pipeline import group_observations, write_results
 from obscluster.simulate import simulate
 from obscluster.stacking import frontier, loss_table, scores_of
 
 TARGET = "Crab Nebula"
+TWO_GROUPS = {"grouping": {"method": "information", "n_groups": 2}}
 FAINT = {"amplitude": "0.6 % Crab"}
 
 
@@ -114,6 +116,34 @@ class TestMethod:
             group_observations(describe(archive, **asked))
 
 
+class TestContract:
+    """What the contract test of the toolbox claims of every method."""
+
+    def test_order_of_rows_and_workers_do_not_matter(self, archive, runs_and_scores):
+        first = group_observations(describe(archive, **TWO_GROUPS)).grouping
+        assert group_observations(describe(archive, workers=3, **TWO_GROUPS)).grouping == first
+        scores = runs_and_scores[2]
+        order = np.random.default_rng(0).permutation(len(scores))
+        shuffled = cluster_by_information(scores.select(order), n_groups=2)
+        assert_array_equal(shuffled.label_of(first.obs_ids), first.labels)
+
+    def test_one_run_and_identical_runs(self, runs_and_scores):
+        scores = runs_and_scores[2]
+        assert cluster_by_information(scores.select([0]), n_groups=1).labels.tolist() == [1]
+        same = scores.select([0])
+        twins = Scores([1, 2, 3], *(np.repeat(x, 3, axis=0) for x in (same.mu, same.d, same.b)))
+        assert set(cluster_by_information(twins, max_loss=0.0).labels) == {1}
+
+    def test_a_run_without_counts_is_in_no_group(self, runs_and_scores):
+        scores = runs_and_scores[2]
+        mu = scores.mu.copy()
+        mu[2] = np.nan
+        broken = Scores(scores.obs_ids, mu, scores.d, scores.b, scores.names, scores.livetimes)
+        labels = cluster_by_information(broken, n_groups=2).labels
+        assert labels[2] == -1
+        assert_array_equal(np.unique(np.delete(labels, 2)), [1, 2])
+
+
 class TestFrontier:
     def test_no_way_to_group_loses_less(self, runs_and_scores):
         table = frontier(*runs_and_scores)
@@ -194,6 +224,20 @@ class TestCommands:
         assert table["lost_time"].unit == u.h
         assert (tmp_path / "f" / "frontier.png").stat().st_size > 10_000
 
+    # The command prints warnings; here they must not be errors.
+    @pytest.mark.filterwarnings("always::obscluster.exceptions.ObsClusterWarning")
+    def test_features_that_are_missing_are_left_out_if_asked(self, archive, capsys):
+        arguments = ["frontier", str(archive), "--target", TARGET, "--max-groups", "2"]
+        arguments += ["--features", "psf-r68", "rad-max"]
+        assert main([*arguments, "--missing", "drop-feature"]) == 0
+        captured = capsys.readouterr()
+        assert "left out, since some runs do not have them: rad-max" in captured.err
+        assert "ward" in captured.out
+        assert main(arguments) == 0
+        captured = capsys.readouterr()
+        assert "no tree on psf-r68, rad-max, which no run has" in captured.err
+        assert "ward" not in captured.out
+
     def test_group_and_assess(self, archive, tmp_path, capsys):
         options = ["--target", TARGET, "--flux", "0.6 % Crab", "--max-loss", "1%", "--no-plots"]
         assert main(["group", str(archive), *options, "-o", str(tmp_path / "g")]) == 0
@@ -216,6 +260,19 @@ class TestCommands:
         target = ["--target", TARGET, "--flux", "1 % Crab"]
         assert main(["assess", str(tmp_path / "g"), *target]) == 0
         assert "these groups" in capsys.readouterr().out
+
+    def test_categories_lose_information_too(self, archive, tmp_path, capsys):
+        options = ["--by", "EPOCH", "--categories", "--target", TARGET, "--no-plots"]
+        assert main(["group", str(archive), *options, "-o", str(tmp_path / "g")]) == 0
+        capsys.readouterr()
+        assert main(["assess", str(tmp_path / "g"), "-o", str(tmp_path / "none")]) == 0
+        out = capsys.readouterr().out
+        assert "categories: no features to compare" in out
+        assert "information" not in out
+        flux = ["--flux", "1 % Crab", "-o", str(tmp_path / "a")]
+        assert main(["assess", str(tmp_path / "g"), *flux]) == 0
+        assert "these groups  3" in capsys.readouterr().out
+        assert [p.name for p in (tmp_path / "a").iterdir()] == ["losses.ecsv"]
 
     @pytest.mark.parametrize(
         ("options", "message"),

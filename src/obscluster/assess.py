@@ -35,13 +35,12 @@ from obscluster.config import (
     make_config,
 )
 from obscluster.exceptions import ArchiveError, ObsClusterWarning, RequestError
-from obscluster.grouping.base import RECORD_FILE, TABLE_FILE, UNASSIGNED, Grouping
+from obscluster.grouping.base import RECORD_FILE, UNASSIGNED, Grouping
 from obscluster.grouping.methods import METHODS, Request, scaled_features
 from obscluster.grouping.toolbox import group_runs
-from obscluster.results import staged_directory
+from obscluster.results import read_grouping, staged_directory
 from obscluster.scaling import feature_matrix
 from obscluster.stacking import loss_table, scores_of
-from obscluster.yaml_file import read_yaml
 
 __all__ = ["Assessment", "assess_grouping", "write_assessment"]
 
@@ -57,6 +56,7 @@ class Assessment:
     grouping : `~obscluster.grouping.base.Grouping`
         The groups.
     spreads, worst : `~astropy.table.Table`
+        Empty, as all other tables on features, for groups that are categories.
         See `obscluster.assessment.spreads` and `~obscluster.assessment.worst_spreads`.
     quality : `~astropy.table.QTable`
         See `obscluster.assessment.quality`; for methods without a number of groups, one row.
@@ -112,23 +112,22 @@ def assess_grouping(
     ArchiveError
         If the files are not those of a grouping.
     RequestError
-        If a number is not usable, or the grouping has no features.
+        If a number is not usable, or the lost information has no target.
     """
     if max_groups < 1 or n_resamples < 0:
         raise RequestError(
             f"max_groups {max_groups}, n_resamples {n_resamples}; expected at least 1 and 0"
         )
-    path = Path(groups)
-    directory = path if path.is_dir() else path.parent
-    grouping = Grouping.read(path)
-    record = read_yaml(directory / RECORD_FILE)
-    if not isinstance(record.get("config"), dict) or not isinstance(record.get("clustered"), list):
-        raise ArchiveError(f"{directory / RECORD_FILE}: has no keys config and clustered")
+    grouping, record, table, directory = read_grouping(groups)
+    if not isinstance(record.get("clustered"), list):
+        raise ArchiveError(f"{directory / RECORD_FILE}: has no key clustered")
     config = make_config(record["config"])
-    table = QTable.read(directory / TABLE_FILE, format="ascii.ecsv")
+    losses = _losses(record["config"], information or {}, grouping, progress, record.get("archive"))
     names = [name for name in record["clustered"] if name in table.colnames]
     if not names:
-        raise RequestError(f"{directory}: the groups are categories, which have no features")
+        # Categories: there is nothing by which the runs of a group could be compared.
+        empty = QTable()
+        return Assessment(grouping, empty, empty, empty, None, empty, None, losses)
     features = table[["obs_id", *names]]
     scaling = ScalingConfig() if config.grouping.method == "cuts" else config.scaling
     scaled = scaled_features(features, names, scaling)
@@ -150,7 +149,7 @@ def assess_grouping(
         suggest_n_groups(table) if numbered else None,
         outliers(scaled, grouping),
         _stability(config, features, names, grouping, n_resamples),
-        _losses(record["config"], information or {}, grouping, progress, record.get("archive")),
+        losses,
     )
 
 
@@ -181,6 +180,7 @@ def write_assessment(assessment: Assessment, output: Path, overwrite: bool = Fal
         tables["stability_runs.ecsv"] = assessment.stability.runs
     if assessment.losses is not None:
         tables["losses.ecsv"] = assessment.losses
+    tables = {name: table for name, table in tables.items() if table.colnames}
     with staged_directory(output, overwrite) as staging:
         for name, table in tables.items():
             table.write(staging / name, format="ascii.ecsv")

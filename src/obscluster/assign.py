@@ -21,9 +21,8 @@ from obscluster.checksum import checksum
 from obscluster.columns import numbers
 from obscluster.config import RunConfig, make_config
 from obscluster.exceptions import ArchiveError, ObsClusterWarning, RequestError
-from obscluster.grouping.base import RECORD_FILE, TABLE_FILE, UNASSIGNED, Grouping
-from obscluster.results import staged_directory, versions, write_run_lists
-from obscluster.yaml_file import read_yaml
+from obscluster.grouping.base import RECORD_FILE, UNASSIGNED, Grouping
+from obscluster.results import read_grouping, staged_directory, versions, write_run_lists
 
 __all__ = ["Assignment", "assign_observations", "write_assignment"]
 
@@ -103,21 +102,15 @@ def assign_observations(
     RequestError
         If the grouping has no rule, or the archive cannot be read.
     """
-    path = Path(groups)
-    directory = path if path.is_dir() else path.parent
-    earlier = Grouping.read(path)
-    record = read_yaml(directory / RECORD_FILE)
+    earlier, record, old, directory = read_grouping(groups)
     if earlier.rule is None:
         raise RequestError(f"{directory}: the grouping has no rule, so new runs have no group")
-    if not isinstance(record.get("config"), dict):
-        raise ArchiveError(f"{directory / RECORD_FILE}: has no key config")
     config = _config(record["config"], archive, workers)
     for key in ("feature_files", "index_files"):
         if not isinstance(record.get(key) or {}, dict):
             raise ArchiveError(f"{directory / RECORD_FILE}: {key} is no list of files")
     _warn_of_feature_files(record.get("feature_files") or {})
     runs = characterise(config, progress)
-    old = QTable.read(directory / TABLE_FILE, format="ascii.ecsv")
     _warn_of_changed_features(old, runs.features)
     obs_ids = np.asarray(runs.table["obs_id"], dtype=np.int64)
     known = np.isin(obs_ids, earlier.obs_ids)

@@ -6,18 +6,16 @@ Quantities are texts with a unit, such as ``"2 deg"``.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     PositiveInt,
-    ValidationError,
     model_validator,
 )
 
+from obscluster.description import Strict, validated
 from obscluster.exceptions import RequestError
 from obscluster.yaml_file import read_yaml
 
@@ -72,13 +70,7 @@ Number = Annotated[int | Literal["auto"] | None, BeforeValidator(_whole_or_auto)
 """A number of groups; "auto" takes what `obscluster.assessment` suggests."""
 
 
-class _Strict(BaseModel):
-    """Unknown keys are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class FeaturesConfig(_Strict):
+class FeaturesConfig(Strict):
     """Which features, and where in the response."""
 
     names: tuple[str, ...] = ("edisp-res", "psf-radius")
@@ -89,16 +81,16 @@ class FeaturesConfig(_Strict):
     missing: Literal["unassigned", "drop-feature"] = "unassigned"
 
 
-class ScalingConfig(_Strict):
+class ScalingConfig(Strict):
     """How much a difference counts, see `obscluster.scaling.scale_features`."""
 
     method: Literal["standard", "robust", "tolerance", "none"] = "standard"
-    tolerances: dict[str, str | float] = {}
-    weights: dict[str, float] = {}
+    tolerances: dict[str, str | float] = Field(default_factory=dict)
+    weights: dict[str, float] = Field(default_factory=dict)
     log: tuple[str, ...] = ()
 
 
-class ConstraintsConfig(_Strict):
+class ConstraintsConfig(Strict):
     """What groups must keep to, see `obscluster.grouping.constraints`."""
 
     within: tuple[str, ...] = ()
@@ -106,7 +98,7 @@ class ConstraintsConfig(_Strict):
     min_runs: PositiveInt | None = None
     per_pointing: bool = False
     short: Literal["merge", "unassign"] = "merge"
-    max_spread: dict[str, str | float] = {}
+    max_spread: dict[str, str | float] = Field(default_factory=dict)
     contiguous: bool = False
 
     @model_validator(mode="after")
@@ -116,7 +108,7 @@ class ConstraintsConfig(_Strict):
         return self
 
 
-class HierarchicalConfig(_Strict):
+class HierarchicalConfig(Strict):
     """A tree of merges; cut at a number of groups, or by another criterion of SciPy's."""
 
     method: Literal["hierarchical"] = "hierarchical"
@@ -137,7 +129,7 @@ class HierarchicalConfig(_Strict):
         return self
 
 
-class KMeansConfig(_Strict):
+class KMeansConfig(Strict):
     """Compact groups around centres."""
 
     method: Literal["kmeans"] = "kmeans"
@@ -146,7 +138,7 @@ class KMeansConfig(_Strict):
     random_state: int = Field(default=0, ge=0, lt=2**32)
 
 
-class MixtureConfig(_Strict):
+class MixtureConfig(Strict):
     """Components of a Gaussian mixture."""
 
     method: Literal["mixture"] = "mixture"
@@ -156,7 +148,7 @@ class MixtureConfig(_Strict):
     random_state: int = Field(default=0, ge=0, lt=2**32)
 
 
-class HDBSCANConfig(_Strict):
+class HDBSCANConfig(Strict):
     """Dense regions, and noise."""
 
     method: Literal["hdbscan"] = "hdbscan"
@@ -165,7 +157,7 @@ class HDBSCANConfig(_Strict):
     epsilon: float = Field(default=0.0, ge=0)
 
 
-class InformationConfig(_Strict):
+class InformationConfig(Strict):
     """Groups that lose least information on ``source``: a number, or the fewest within a loss."""
 
     method: Literal["information"] = "information"
@@ -179,7 +171,7 @@ class InformationConfig(_Strict):
         return self
 
 
-class SourceConfig(_Strict):
+class SourceConfig(Strict):
     """What is measured, see `obscluster.features.information.make_source`."""
 
     amplitude: str | float = "1 % Crab"
@@ -192,7 +184,7 @@ class SourceConfig(_Strict):
     parameters: tuple[str, ...] = ("amplitude", "index")
 
 
-class CountsConfig(_Strict):
+class CountsConfig(Strict):
     """How expected counts are taken, see `obscluster.features.information.get_scores`."""
 
     energy: tuple[str, ...] = ("0.1 TeV", "100 TeV")
@@ -204,7 +196,7 @@ class CountsConfig(_Strict):
     fit_background: bool = False
 
 
-class SpreadConfig(_Strict):
+class SpreadConfig(Strict):
     """The fewest groups that keep to ``constraints.max_spread``."""
 
     method: Literal["spread"] = "spread"
@@ -213,7 +205,7 @@ class SpreadConfig(_Strict):
 _WAYS = ("cut", "edges", "quantiles", "width", "livetime", "adaptive", "categories")
 
 
-class CutConfig(_Strict):
+class CutConfig(Strict):
     """One quantity, a feature or a column, and one way to cut it."""
 
     column: str
@@ -239,7 +231,7 @@ class CutConfig(_Strict):
         return ("cut", "median") if name is None else (name, getattr(self, name))
 
 
-class CutsConfig(_Strict):
+class CutsConfig(Strict):
     """Groups by one quantity, or by the combinations of several.
 
     One quantity can be written in short: ``by: ZEN_PNT`` and ``edges: [...]`` beside it.
@@ -277,7 +269,7 @@ GroupingConfig = Annotated[
 ]
 
 
-class RunConfig(_Strict):
+class RunConfig(Strict):
     """Everything that makes a grouping."""
 
     archive: str
@@ -335,16 +327,7 @@ def make_config(content: dict[str, Any]) -> RunConfig:
     RequestError
         If a key is unknown or a value is not usable; the message names it.
     """
-    try:
-        return RunConfig.model_validate(content)
-    except ValidationError as error:
-        problems = [
-            _problem(problem)
-            for problem in error.errors(include_url=False)
-            # Too short only because of what is wrong inside.
-            if problem["type"] != "too_short" or not problem["input"]
-        ]
-        raise RequestError("; ".join(problems)) from None
+    return validated(RunConfig, content)
 
 
 def read_config(path: Path) -> RunConfig:
@@ -366,35 +349,3 @@ def read_config(path: Path) -> RunConfig:
         return make_config(content)
     except RequestError as error:
         raise RequestError(f"{path}: {error}") from None
-
-
-def _problem(problem: Any) -> str:
-    """A problem in words: where, what, and what was given or is allowed."""
-    where = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "union_tag_not_found":
-        methods = ", ".join(f.model_fields["method"].default for f in _models_in(GroupingConfig))
-        return f"{where}.method: missing; one of {methods}"
-    if problem["type"] == "extra_forbidden":
-        return f"{where}: unknown key; allowed here: {', '.join(_allowed(problem['loc']))}"
-    text = problem["msg"].removeprefix("Value error, ")
-    given = f" (given {problem['input']!r})" if problem["type"] != "value_error" else ""
-    return f"{where}: {text}{given}" if where else text
-
-
-def _allowed(loc: tuple[Any, ...]) -> list[str]:
-    """Keys of the part of the description that holds a key."""
-    models: list[type[BaseModel]] = [RunConfig]
-    for part in loc[:-1]:
-        tagged = [m for m in models if m.model_fields.get("method", Field()).default == part]
-        if tagged:
-            models = tagged
-            continue
-        fields = [m.model_fields[part] for m in models if part in m.model_fields]
-        models = [m for f in fields for m in _models_in(f.annotation)] or models
-    return sorted({name for model in models for name in model.model_fields})
-
-
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [model for part in get_args(annotation) for model in _models_in(part)]

@@ -27,7 +27,7 @@ from obscluster.store import DataStore
 if TYPE_CHECKING:
     from obscluster.assessment import Suggestion
 
-__all__ = ["GroupResult", "group_observations", "write_results"]
+__all__ = ["GroupResult", "drop_incomplete", "group_observations", "write_results"]
 
 FEATURES_FILE = "features.ecsv"
 # Numbers of groups that are tried for n_groups: auto.
@@ -103,7 +103,7 @@ def group_observations(config: RunConfig, progress: Progress | None = None) -> G
     runs = characterise(config, progress)
     if config.grouping.method not in ("cuts", "information"):
         if config.features.missing == "drop-feature":
-            runs = _drop_incomplete(runs)
+            runs = drop_incomplete(runs)
         _check_any_complete(runs.features, runs.names)
         _warn_of_small_spread(runs.features, runs.names)
     method, suggestion = config.grouping, None
@@ -115,7 +115,10 @@ def group_observations(config: RunConfig, progress: Progress | None = None) -> G
     else:
         grouping = group_runs(runs.table, runs.names, method, config.scaling, config.constraints)
     if suggestion is not None:
-        grouping = replace(grouping, remarks=[*grouping.remarks, f"suggested: {suggestion}"])
+        without = ", before constraints" if "constraints" in grouping.parameters else ""
+        grouping = replace(
+            grouping, remarks=[*grouping.remarks, f"suggested{without}: {suggestion}"]
+        )
     return GroupResult(config, runs, _with_notes(grouping, runs.features))
 
 
@@ -158,8 +161,19 @@ def _with_notes(grouping: Grouping, features: QTable) -> Grouping:
     return replace(grouping, reasons=reasons)
 
 
-def _drop_incomplete(runs: Runs) -> Runs:
-    """Leave out the features that some run does not have, and say so."""
+def drop_incomplete(runs: Runs) -> Runs:
+    """Leave out the features that some run does not have, and warn of it.
+
+    Parameters
+    ----------
+    runs : `~obscluster.characterise.Runs`
+        The observations and their features.
+
+    Raises
+    ------
+    RequestError
+        If no feature is there for all runs.
+    """
     features, names = runs.features, runs.names
     dropped = [name for name in names if not np.isfinite(numbers(features[name])).all()]
     if not dropped:

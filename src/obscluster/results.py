@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from astropy.table import Column, QTable, Table
@@ -16,18 +17,55 @@ from astropy.table import Column, QTable, Table
 from obscluster import __version__
 from obscluster.exceptions import ArchiveError, RequestError
 from obscluster.gadf.index import write_index
-from obscluster.grouping.base import RECORD_FILE, Grouping
+from obscluster.grouping.base import RECORD_FILE, TABLE_FILE, Grouping
 from obscluster.obs_table import ObservationTable
 from obscluster.yaml_file import read_yaml
 
 __all__ = [
     "check_output",
+    "read_grouping",
     "staged_directory",
     "versions",
     "write_frontier",
     "write_obs_index",
     "write_run_lists",
 ]
+
+
+def read_grouping(
+    groups: str | os.PathLike[str],
+) -> tuple[Grouping, dict[str, Any], QTable, Path]:
+    """A grouping that was written, with its record.
+
+    Parameters
+    ----------
+    groups : str or path
+        ``groups.yaml``, or the directory that has it.
+
+    Returns
+    -------
+    grouping : `~obscluster.grouping.base.Grouping`
+        The groups.
+    record : dict
+        Content of groups.yaml; ``config`` is what was asked.
+    features : `~astropy.table.QTable`
+        ``obs_id``, ``label`` and the features.
+    directory : `~pathlib.Path`
+        Where they are.
+
+    Raises
+    ------
+    ArchiveError
+        If the files are not those of a grouping that a description made.
+    """
+    path = Path(groups)
+    directory = path if path.is_dir() else path.parent
+    grouping = Grouping.read(path)
+    record = read_yaml(directory / RECORD_FILE)
+    if not isinstance(record.get("config"), dict):
+        raise ArchiveError(f"{directory / RECORD_FILE}: has no key config that says what was asked")
+    features = QTable.read(directory / TABLE_FILE, format="ascii.ecsv")
+    return grouping, record, features, directory
 
 
 def check_output(output: Path, overwrite: bool = False) -> None:

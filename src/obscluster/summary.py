@@ -112,6 +112,12 @@ def describe_assessment(assessment: Assessment) -> str:
     text : str
         Several lines, for a terminal.
     """
+    losses = [] if assessment.losses is None else _loss_lines(assessment.losses)
+    if losses:
+        losses = ["information that stacking loses", "", *losses]
+    if not assessment.worst.colnames:
+        text = f"{assessment.grouping}\n\nthe groups are categories: no features to compare"
+        return "\n".join([text, *(["", *losses] if losses else [])])
     lines = ["largest spread within a group", ""]
     rows = [["feature", "spread", "per cent", "in", "farthest run"]]
     for row in assessment.worst:
@@ -120,8 +126,7 @@ def describe_assessment(assessment: Assessment) -> str:
         away = f"{row['worst_run']} ({row['deviation']:+.3g} from the mean)"
         rows.append([row["feature"], spread, percent, f"group_{row['label']}", away])
     lines += _lines(rows)
-    if assessment.losses is not None:
-        lines += ["", "information that stacking loses", "", *_loss_lines(assessment.losses)]
+    lines += ["", *losses] if losses else []
     quality = assessment.quality
     rows = [["groups", "silhouette", "of even runs", "Calinski-Harabasz", "Davies-Bouldin"]]
     rows[0] += ["smallest group"]

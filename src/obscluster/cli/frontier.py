@@ -42,6 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     from obscluster.characterise import characterise
     from obscluster.config import make_config
     from obscluster.exceptions import RequestError
+    from obscluster.pipeline import drop_incomplete
     from obscluster.results import check_output, write_frontier
     from obscluster.stacking import frontier, scores_of
     from obscluster.summary import describe_frontier
@@ -54,6 +55,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.output is not None:
         check_output(arguments.output, arguments.overwrite)
     runs = characterise(config, progress_bar)
+    if config.features.missing == "drop-feature":
+        runs = drop_incomplete(runs)
     scores = scores_of(config, runs, progress_bar)
     table = frontier(config, runs, scores, arguments.max_groups)
     # Written first: whoever reads the text may stop halfway.

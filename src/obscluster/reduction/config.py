@@ -8,19 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from astropy import units as u
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     PositiveInt,
-    ValidationError,
     model_validator,
 )
 
+from obscluster.description import Strict, validated
 from obscluster.exceptions import RequestError
 from obscluster.yaml_file import read_yaml
 
@@ -58,13 +56,7 @@ Energy = Annotated[str, AfterValidator(_quantity("TeV", "1 TeV"))]
 SafeMethod = Literal["aeff-max", "aeff-default", "edisp-bias", "offset-max", "bkg-peak"]
 
 
-class _Strict(BaseModel):
-    """Unknown keys are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class EnergyConfig(_Strict):
+class EnergyConfig(Strict):
     """An energy axis with logarithmic bins."""
 
     min: Energy = "0.1 TeV"
@@ -83,7 +75,7 @@ class EnergyConfig(_Strict):
         return u.Quantity(self.min).to_value("TeV"), u.Quantity(self.max).to_value("TeV")
 
 
-class RegionConfig(_Strict):
+class RegionConfig(Strict):
     """Where the source is counted in 1D; point-like runs bring their own cut.
 
     ``shape`` is a region of DS9 such as ``icrs;ellipse(83.6, 22.0, 0.2, 0.1, 30)`` in place of the
@@ -104,7 +96,7 @@ class RegionConfig(_Strict):
         return self
 
 
-class ExclusionConfig(_Strict):
+class ExclusionConfig(Strict):
     """Where there may be gamma rays that the background must not see.
 
     ``regions`` are in the format of DS9, ``file`` is a region file or a FITS mask that is 0 (False)
@@ -117,7 +109,7 @@ class ExclusionConfig(_Strict):
     target: Angle | None = None
 
 
-class SafeMaskConfig(_Strict):
+class SafeMaskConfig(Strict):
     """Which energies and offsets of a run are used, see Gammapy's ``SafeMaskMaker``.
 
     ``methods`` are ``aeff-max`` unless told, and in 3D ``offset-max`` too.
@@ -129,7 +121,7 @@ class SafeMaskConfig(_Strict):
     offset_max: Angle = "2.5 deg"
 
 
-class BackgroundConfig(_Strict):
+class BackgroundConfig(Strict):
     """How the background is found.
 
     In 1D ``reflected`` regions, as many as fit or at most ``off_regions``; ``wobble`` regions,
@@ -146,14 +138,14 @@ class BackgroundConfig(_Strict):
     fov_method: Literal["scale", "fit"] = "scale"
 
 
-class MapConfig(_Strict):
+class MapConfig(Strict):
     """Maps in 3D, around the target."""
 
     width: Angle = "4 deg"
     binsz: Angle = "0.02 deg"
 
 
-class FitConfig(_Strict):
+class FitConfig(Strict):
     """What is fitted to the groups together."""
 
     model: Literal["power-law", "cutoff-power-law", "log-parabola"] = "power-law"
@@ -165,7 +157,7 @@ class FitConfig(_Strict):
     flux_points_per_decade: int = Field(default=5, ge=0)
 
 
-class ReduceConfig(_Strict):
+class ReduceConfig(Strict):
     """Everything that makes datasets of groups, and a fit of the datasets."""
 
     kind: Literal["1d", "3d"] = "1d"
@@ -218,11 +210,7 @@ def make_reduce_config(content: dict[str, Any]) -> ReduceConfig:
     RequestError
         If a key is unknown or a value is not usable; the message names it and what is allowed.
     """
-    try:
-        return ReduceConfig.model_validate(content)
-    except ValidationError as error:
-        problems = [_problem(problem) for problem in error.errors(include_url=False)]
-        raise RequestError("; ".join(problems)) from None
+    return validated(ReduceConfig, content)
 
 
 def read_reduce_config(path: Path) -> ReduceConfig:
@@ -242,23 +230,3 @@ def read_reduce_config(path: Path) -> ReduceConfig:
         return make_reduce_config(content)
     except RequestError as error:
         raise RequestError(f"{path}: {error}") from None
-
-
-def _problem(problem: Any) -> str:
-    """A problem in words: where, what, and what was given or is allowed."""
-    where = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
-        return f"{where}: unknown key; allowed here: {', '.join(_allowed(problem['loc']))}"
-    text = problem["msg"].removeprefix("Value error, ")
-    given = f" (given {problem['input']!r})" if problem["type"] != "value_error" else ""
-    return f"{where}: {text}{given}" if where else text
-
-
-def _allowed(loc: tuple[Any, ...]) -> list[str]:
-    """Keys of the part of the description that holds a key."""
-    model: type[BaseModel] = ReduceConfig
-    for part in loc[:-1]:
-        annotation = model.model_fields[part].annotation
-        parts = (annotation, *get_args(annotation))
-        model = next(m for m in parts if isinstance(m, type) and issubclass(m, BaseModel))
-    return sorted(model.model_fields)

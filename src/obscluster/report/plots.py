@@ -53,6 +53,9 @@ from obscluster.scaling import NOT_FEATURES
 
 __all__ = ["plot_conditions", "plot_features", "save_figure"]
 
+# More cuts are counted in the legend, not listed.
+_MAX_CUTS = 5
+
 
 def plot_conditions(
     table: Table,
@@ -200,8 +203,11 @@ def _scatter(
     }
     others: list[Artist] = []
     if len(cuts):
-        numbers = ", ".join(f"{value:.4g}" for value in cuts)
-        text = f"{'cut' if len(cuts) == 1 else 'cuts'} {numbers} {unit_text(x.unit)}".strip()
+        text = f"{len(cuts)} cuts"
+        if len(cuts) <= _MAX_CUTS:
+            # Days need more digits than anything else.
+            numbers = ", ".join(f"{v:.4g}" if abs(v) < 1e4 else f"{v:.1f}" for v in cuts)
+            text = f"{'cut' if len(cuts) == 1 else 'cuts'} {numbers} {unit_text(x.unit)}".strip()
         lines = [ax.axvline(value, label=text, **CUT_STYLE) for value in cuts]
         others.append(lines[0])  # one entry in the legend serves all of them
     if UNASSIGNED in handles:
