@@ -59,8 +59,11 @@ unit: $(VENV)/.installed-test
 	$(BIN)/pytest --numprocesses auto
 
 bench: $(VENV)/.installed-test
+	$(BIN)/python benchmarks/features.py
+	$(BIN)/python benchmarks/many_runs.py
 	$(BIN)/python benchmarks/clustering.py
 	$(BIN)/python benchmarks/information.py
+	$(BIN)/python benchmarks/reduction.py
 
 format: $(VENV)/.installed-test
 	$(BIN)/ruff check --fix .

@@ -163,7 +163,7 @@ class TestBadInput:
             (["--where", "ZEN_PNT", "0 TeV", "1 TeV"], ["ZEN_PNT", "does not convert to deg"]),
             (["--target", "Crab Nebulla"], ["unknown target", "did you mean 'Crab Nebula'"]),
             (["--target", "10 10", "--radius", "2"], ["leaves no run"]),
-            (["--target", "10 10", "--radius", "wide"], ["radius wide", "2 deg"]),
+            (["--target", "10 10", "--radius", "wide"], ["radius: 'wide'", "2 deg"]),
             (["--cut", "20"], ["--cut needs --by"]),
             (["--by", "ZEN_PNT", "--n-groups", "3"], ["--n-groups belongs to clustering"]),
             (["--by", "ZEN_PNT", "--cut", "1", "--edges", "1", "2"], ["one of cut"]),

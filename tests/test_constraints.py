@@ -227,7 +227,7 @@ SPREAD = {"max_spread": {"x": 1}}
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"grouping": {"method": "kmeans", "linkage": "ward"}}, "grouping.kmeans.linkage: unknown"),
+        ({"grouping": {"method": "kmeans", "linkage": "ward"}}, "grouping.linkage: unknown"),
         ({"grouping": {"method": "kmeans", "n_groups": 2.5}}, "whole number from 1, or 'auto'"),
         ({"grouping": {"n_groups": 3}}, "grouping.method: missing; one of hierarchical, cuts"),
         ({"grouping": {"method": "spread"}}, "spread needs constraints.max_spread"),

@@ -425,7 +425,7 @@ def test_missing_file_and_directory_raise_missing_data_error(tmp_path):
 
 
 def test_unreadable_file_raises_missing_data_error(tmp_path, monkeypatch):
-    def refuse(self: Path, *args: object) -> None:
+    def refuse(self: Path, *args: object, **options: object) -> None:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "open", refuse)

@@ -97,13 +97,13 @@ class TestMethod:
             ({"grouping": {"method": "information"}}, "n_groups or max_loss"),
             ({"grouping": {"method": "information", "max_loss": "two"}}, "a fraction such as 1%"),
             ({"grouping": {"method": "information", "max_loss": 0}}, None),
-            ({"source": {"amplitude": "3 m"}}, "amplitude 3 m: expected a flux"),
-            ({"source": {"parameters": ["indx"]}}, "unknown parameter 'indx'"),
+            ({"source": {"amplitude": "3 m"}}, "amplitude: '3 m'; expected a flux"),
+            ({"source": {"parameters": ["indx"]}}, "'indx' is not known; did you mean 'index'"),
             ({"constraints": {"max_spread": {"psf-radius": 1}}}, "leave max_spread out"),
             ({"constraints": {"min_livetime": "9 deg"}}, "expected a time above zero"),
             ({"constraints": {"min_livetime": "900 h"}}, "no run can be grouped"),
-            ({"counts": {"background": "dark"}}, "background 'dark'; expected auto, irf"),
-            ({"counts": {"energy": ["1 m", "2 m"]}}, "energy_edges"),
+            ({"counts": {"background": "dark"}}, "background: 'dark'; expected auto, irf"),
+            ({"counts": {"energy": ["1 m", "2 m"]}}, "counts.energy"),
         ],
     )
     def test_what_makes_no_sense_is_said(self, content, message, archive):
@@ -279,7 +279,7 @@ class TestCommands:
         [
             ([], "frontier needs --target"),
             (["--target", TARGET, "--max-groups", "0"], "expected at least 1"),
-            (["--target", TARGET, "--flux", "bright"], "amplitude bright: expected a flux"),
+            (["--target", TARGET, "--flux", "bright"], "amplitude: 'bright'; expected a flux"),
             (["--target", TARGET, "--model", "log-parabola"], "needs curvature"),
         ],
     )

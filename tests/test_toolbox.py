@@ -318,7 +318,8 @@ class TestWhatWasOnceWrong:
 
     @pytest.mark.parametrize("livetime", ["0 h", "nan h", "-3 h", "5 deg"])
     def test_a_minimum_that_is_none(self, livetime, runs):
-        with pytest.raises(RequestError, match="expected a time above zero"):
+        # Refused when it is described, before it comes to groups.
+        with pytest.raises(ValueError, match="expected a time above zero"):
             group(runs, ({"method": "kmeans", "n_groups": 2}, {}, {"min_livetime": livetime}))
 
     def test_a_quantity_is_cut_once(self, runs):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +35,16 @@ from obscluster.config import (
     make_config,
 )
 from obscluster.exceptions import ArchiveError, ObsClusterWarning, RequestError
+from obscluster.features.information import Scores
 from obscluster.grouping.base import RECORD_FILE, UNASSIGNED, Grouping
 from obscluster.grouping.methods import METHODS, Request, scaled_features
 from obscluster.grouping.toolbox import group_runs
+from obscluster.report.views import assessment_html
 from obscluster.results import read_grouping, staged_directory
 from obscluster.scaling import feature_matrix
 from obscluster.stacking import loss_table, scores_of
 
-__all__ = ["Assessment", "assess_grouping", "write_assessment"]
+__all__ = ["Assessment", "assess_grouping", "scores_of_grouping", "write_assessment"]
 
 Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
 
@@ -69,6 +71,8 @@ class Assessment:
     losses : `~astropy.table.QTable` or None
         Information that these groups lose, and that stacking everything does, see
         `obscluster.stacking.loss_table`; None if no source was named.
+    labels : mapping
+        Number of groups to the labels that the quality was taken of.
     """
 
     grouping: Grouping
@@ -79,6 +83,11 @@ class Assessment:
     outliers: Table
     stability: Stability | None
     losses: QTable | None = None
+    labels: Mapping[int, NDArray[np.int64]] = field(default_factory=dict)
+
+    def _repr_html_(self) -> str:
+        """For a notebook: the tables and sentences that `obscluster assess` prints."""
+        return assessment_html(self)
 
 
 def assess_grouping(
@@ -87,6 +96,7 @@ def assess_grouping(
     n_resamples: int = 50,
     progress: Progress | None = None,
     information: Mapping[str, Any] | None = None,
+    with_losses: bool = True,
 ) -> Assessment:
     """Assess a grouping that was written.
 
@@ -106,6 +116,8 @@ def assess_grouping(
         Parts ``source``, ``counts``, ``target`` and ``archive`` of the description, in place of
         those of the grouping: what is measured. The lost information is told if the grouping or
         this names a source.
+    with_losses : bool
+        Tell the lost information at all, which needs the archive.
 
     Raises
     ------
@@ -122,7 +134,7 @@ def assess_grouping(
     if not isinstance(record.get("clustered"), list):
         raise ArchiveError(f"{directory / RECORD_FILE}: has no key clustered")
     config = make_config(record["config"])
-    losses = _losses(record["config"], information or {}, grouping, progress, record.get("archive"))
+    losses = _losses(record, information or {}, grouping, progress) if with_losses else None
     names = [name for name in record["clustered"] if name in table.colnames]
     if not names:
         # Categories: there is nothing by which the runs of a group could be compared.
@@ -150,6 +162,7 @@ def assess_grouping(
         outliers(scaled, grouping),
         _stability(config, features, names, grouping, n_resamples),
         losses,
+        labels,
     )
 
 
@@ -193,27 +206,63 @@ def write_assessment(assessment: Assessment, output: Path, overwrite: bool = Fal
     return sorted(files)
 
 
-def _losses(
-    asked: Mapping[str, Any],
-    information: Mapping[str, Any],
-    grouping: Grouping,
-    progress: Progress | None,
-    archive: str | None,
-) -> QTable | None:
-    """Information that the groups lose; None if nobody says on what."""
-    config = make_config({**asked, **({"archive": archive} if archive else {}), **information})
+def scores_of_grouping(
+    record: Mapping[str, Any],
+    information: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> tuple[Scores, bool] | None:
+    """Expected counts of the runs of a grouping that was written.
+
+    Parameters
+    ----------
+    record : mapping
+        Content of its groups.yaml, see `obscluster.results.read_grouping`.
+    information : mapping, optional
+        See `assess_grouping`.
+    progress : callable, optional
+        ``progress(iterable, total, what)`` wraps long loops.
+
+    Returns
+    -------
+    scores : `~obscluster.features.information.Scores`
+        Expected counts.
+    fit_background : bool
+        Whether the background of each group is fitted.
+    None
+        In place of both, if nobody says what source is measured.
+
+    Raises
+    ------
+    RequestError
+        If there is no target, or the archive cannot be read.
+    """
+    archive = record.get("archive")
+    content = {**record["config"], **({"archive": archive} if archive else {})}
+    config = make_config({**content, **(information or {})})
     if config.source is None and config.grouping.method != "information":
         return None
     if config.target is None:
         raise RequestError("the lost information needs a target (--target), where the source is")
     # Features are not needed again.
     config = config.model_copy(update={"features": FeaturesConfig(names=("livetime",))})
-    runs = characterise(config)
-    scores = scores_of(config, runs, progress)
+    return scores_of(config, characterise(config), progress), config.counts.fit_background
+
+
+def _losses(
+    record: Mapping[str, Any],
+    information: Mapping[str, Any],
+    grouping: Grouping,
+    progress: Progress | None,
+) -> QTable | None:
+    """Information that the groups lose; None if nobody says on what."""
+    found = scores_of_grouping(record, information, progress)
+    if found is None:
+        return None
+    scores, fit_background = found
     labels = grouping.label_of(scores.obs_ids)
     stacked = np.where(labels == UNASSIGNED, UNASSIGNED, 1)
     groupings = {"these groups": labels, "all stacked": stacked}
-    return loss_table(scores, groupings, config.counts.fit_background)
+    return loss_table(scores, groupings, fit_background)
 
 
 def _has_threshold(config: RunConfig) -> bool:
@@ -236,7 +285,7 @@ def _stability(
     method = config.grouping.method
     if (
         n_resamples == 0
-        or method in ("cuts", "spread", "information")
+        or method in ("cuts", "spread", "information", "labels")
         or config.constraints.max_spread
     ):
         return None

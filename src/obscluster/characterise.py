@@ -23,6 +23,7 @@ from obscluster.exceptions import (
 )
 from obscluster.features.catalog import load_features
 from obscluster.features.table import get_features
+from obscluster.gadf.index import expand_path
 from obscluster.grouping.methods import TIME
 from obscluster.obs_table import ObservationTable
 from obscluster.observation import Observation
@@ -30,9 +31,28 @@ from obscluster.scaling import feature_names
 from obscluster.store import DataStore
 from obscluster.target import Target, resolve_target
 
-__all__ = ["Progress", "Runs", "characterise", "livetimes"]
+__all__ = [
+    "Progress",
+    "Runs",
+    "Selected",
+    "characterise",
+    "feature_requests",
+    "livetimes",
+    "select_runs",
+]
 
 Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Selected:
+    """Observations of an archive; see `Runs` for the parts."""
+
+    data_store: DataStore
+    obs_table: ObservationTable
+    selections: list[dict[str, Any]]
+    cut_flow: Table
+    target: Target | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,25 +94,21 @@ class Runs:
         return _observations(self.data_store, self.obs_table)
 
 
-def characterise(config: RunConfig, progress: Progress | None = None) -> Runs:
-    """Select observations of an archive and compute what their grouping needs.
-
-    Parameters
-    ----------
-    config : `~obscluster.config.RunConfig`
-        What to do.
-    progress : callable, optional
-        ``progress(iterable, total, what)`` wraps long loops.
+def select_runs(config: RunConfig) -> Selected:
+    """Observations of an archive that a description asks for.
 
     Raises
     ------
     RequestError
-        If the archive cannot be read, the selection leaves no run, or a name is unknown.
+        If the archive cannot be read, or the selection leaves no run.
     """
-    data_store = DataStore.from_dir(config.archive)
+    # Workers elsewhere do not stand in our directory.
+    remote_work = config.scheduler is not None
+    archive = expand_path(config.archive).absolute() if remote_work else config.archive
+    data_store = DataStore.from_dir(archive)
     table = data_store.obs_table
     target = None
-    selections = [dict(step) for step in config.selection]
+    selections = [step.keywords for step in config.selection]
     if config.target is not None:
         target = resolve_target(table, config.target, config.radius, config.frame)
         selections.insert(0, dict(target.selection))
@@ -103,14 +119,54 @@ def characterise(config: RunConfig, progress: Progress | None = None) -> Runs:
     if len(selected) == 0:
         steps = "; ".join(f"{row['selection']} leaves {row['passed']}" for row in cut_flow)
         raise RequestError(f"the selection leaves no run: {steps}; widen it")
-    clustered, beside = _feature_requests(config, selected)
-    features = _features(config, data_store, selected, target, [*clustered, *beside], progress)
+    return Selected(data_store, selected, selections, cut_flow, target)
+
+
+def characterise(
+    config: RunConfig,
+    progress: Progress | None = None,
+    selected: Selected | None = None,
+    features: QTable | None = None,
+) -> Runs:
+    """Select observations of an archive and compute what their grouping needs.
+
+    Parameters
+    ----------
+    config : `~obscluster.config.RunConfig`
+        What to do.
+    progress : callable, optional
+        ``progress(iterable, total, what)`` wraps long loops.
+    selected : `Selected`, optional
+        The observations, if they are known already.
+    features : `~astropy.table.QTable`, optional
+        Their features, if they are known already.
+
+    Raises
+    ------
+    RequestError
+        If the archive cannot be read, the selection leaves no run, or a name is unknown.
+    """
+    selected = select_runs(config) if selected is None else selected
+    data_store, obs_table = selected.data_store, selected.obs_table
+    clustered, beside = feature_requests(config, obs_table)
+    if features is None:
+        names = [*clustered, *beside]
+        features = _features(config, data_store, obs_table, selected.target, names, progress)
     # What is computed for constraints alone does not cluster.
     aside = [n for n in features.colnames for name in beside if n == name or _at(n) == name]
     columns = feature_names(features) if clustered or beside else []
     names = [name for name in columns if name not in aside]
-    table = _with_columns(features, selected, _columns(config, selected))
-    return Runs(data_store, selected, selections, cut_flow, target, features, names, table)
+    table = _with_columns(features, obs_table, _columns(config, obs_table))
+    return Runs(
+        data_store,
+        obs_table,
+        selected.selections,
+        selected.cut_flow,
+        selected.target,
+        features,
+        names,
+        table,
+    )
 
 
 def livetimes(table: ObservationTable) -> NDArray[np.float64]:
@@ -126,7 +182,7 @@ def _at(column: str) -> str:
     return column.partition("@")[0]
 
 
-def _feature_requests(config: RunConfig, selected: ObservationTable) -> tuple[list[str], list[str]]:
+def feature_requests(config: RunConfig, selected: ObservationTable) -> tuple[list[str], list[str]]:
     """Features to group by, and features for constraints alone."""
     clustered = list(config.features.names)
     beside = list(config.constraints.max_spread)
@@ -180,7 +236,7 @@ def _observations(data_store: DataStore, selected: ObservationTable) -> list[Obs
     known = {obs.obs_id: obs for obs in data_store.get_observations(obs_ids, skip_missing=True)}
     # A run that the hdu-index does not know keeps its row.
     return [
-        known.get(obs_id) or Observation(obs_id, {}, row)
+        known.get(obs_id) or Observation(obs_id, {}, row, data_store.base_dir)
         for obs_id, row in zip(obs_ids, selected, strict=True)
     ]
 
@@ -210,7 +266,8 @@ def _features(
             fixed_offset=asked.offset,
             containment_fraction=asked.containment_fraction,
             own=load_features([Path(name) for name in asked.files]),
-            engine=get_engine(config.workers),
+            engine=get_engine(config.workers, config.scheduler),
+            cache=asked.cache,
             progress=None
             if progress is None
             else lambda rows: progress(rows, len(observations), "features"),

@@ -51,7 +51,8 @@ class DataError(ObsClusterError, OSError):
 
     def __init__(self, message: str, path: Path | str | None = None, hdu: str | None = None):
         self.message = message
-        self.path = None if path is None else Path(path)
+        # A path at a URL is none of this machine, see obscluster.gadf.remote.
+        self.path = Path(path) if isinstance(path, str) else path
         self.hdu = hdu
         super().__init__(message)
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,6 +24,7 @@ from obscluster.gadf.irf import IRF, rad_max_of, read_irf
 from obscluster.gadf.location import LOCATION_KEYS
 from obscluster.gadf.meta import ObservationMeta, make_meta
 from obscluster.gadf.pointing import Pointing, PointingTable, read_pointing
+from obscluster.gadf.shared_irfs import SharedIRFs, Wanted
 from obscluster.gadf.time import quiet_times
 
 __all__ = ["Observation", "ObservationMeta"]
@@ -46,12 +47,36 @@ class Observation:
         HDU type to `~obscluster.gadf.hdu_index.HDULocation`.
     row : `~astropy.table.Row`, optional
         The observation in the obs-index, for what the headers do not say.
+    base_dir : `~pathlib.Path`, optional
+        Directory of the archive that it is from.
+
+    Notes
+    -----
+    A pickled observation keeps what its row of the obs-index says, and no more of that table; what
+    was read of the files is read again. It is small, so that it can be sent to where it is needed.
     """
 
-    def __init__(self, obs_id: int, locations: Mapping[str, HDULocation], row: Row | None = None):
+    def __init__(
+        self,
+        obs_id: int,
+        locations: Mapping[str, HDULocation],
+        row: Row | None = None,
+        base_dir: Path | None = None,
+    ):
         self.obs_id = obs_id
         self.locations = dict(locations)
+        self.base_dir = base_dir
         self._row = row
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {
+            "obs_id": self.obs_id,
+            "locations": self.locations,
+            "base_dir": self.base_dir,
+            "_row": None,
+            "index_row": self.index_row,
+            "index_header": self.index_header,
+        }
 
     def __repr__(self) -> str:
         return f"<Observation {self.obs_id}: {', '.join(self.locations)}>"
@@ -105,7 +130,7 @@ class Observation:
         """
         return self.read_irfs("rad_max").get("rad_max")
 
-    def read_irfs(self, *hdu_types: str) -> dict[str, IRF]:
+    def read_irfs(self, *hdu_types: str, shared: SharedIRFs | None = None) -> dict[str, IRF]:
         """Read several responses, each file in one pass and no further than needed.
 
         Nothing is kept: use this for one look at many observations.
@@ -114,6 +139,8 @@ class Observation:
         ----------
         *hdu_types : str
             Among aeff, edisp, psf, bkg and rad_max.
+        shared : `~obscluster.gadf.shared_irfs.SharedIRFs`, optional
+            Holds the responses of files that several observations share.
 
         Returns
         -------
@@ -125,20 +152,32 @@ class Observation:
         DataError
             If a file or an HDU is missing or damaged.
         """
-        by_file: dict[Path, list[tuple[str, HDULocation]]] = {}
+        by_file: dict[Path, list[Wanted]] = {}
         for name in hdu_types:
             location = self.locations.get(name) or self._stand_in(name)
             if location is not None:
                 by_file.setdefault(location.existing_path, []).append((name, location))
         irfs: dict[str, IRF | None] = {}
-        for path, locations in by_file.items():
-            with FitsFile(path) as file:
-                self._keep_header(file)
-                for name, location in locations:
-                    hdu = location.find(file)
-                    listed = location.hdu_type == name
-                    irfs[name] = read_irf(hdu, location.hdu_class) if listed else rad_max_of(hdu)
+        for path, wanted in by_file.items():
+            read = self._read_file if shared is None else partial(shared.get, self._read_file)
+            irfs |= read(path, tuple(wanted))
         return {name: irf for name, irf in irfs.items() if irf is not None}
+
+    def files(self, *hdu_types: str) -> list[Path]:
+        """Files that `read_irfs` would read, as the index names them."""
+        found = (self.locations.get(name) or self._stand_in(name) for name in hdu_types)
+        return [location.path for location in found if location is not None]
+
+    def _read_file(self, path: Path, wanted: Sequence[Wanted]) -> dict[str, IRF | None]:
+        """Responses of one file."""
+        irfs: dict[str, IRF | None] = {}
+        with FitsFile(path) as file:
+            self._keep_header(file)
+            for name, location in wanted:
+                hdu = location.find(file)
+                listed = location.hdu_type == name
+                irfs[name] = read_irf(hdu, location.hdu_class) if listed else rad_max_of(hdu)
+        return irfs
 
     def _stand_in(self, hdu_type: str) -> HDULocation | None:
         """Where a response may be found that the index does not list: the cut of a point-like."""
@@ -189,6 +228,11 @@ class Observation:
         return None if self._row is None else self._row.table
 
     @property
+    def index_place(self) -> int | None:
+        """Place of the observation in `obs_table`, None if there is no such table."""
+        return None if self._row is None else self._row.index
+
+    @cached_property
     def index_header(self) -> Mapping[str, Any]:
         """Keywords of the obs-index, such as its time reference."""
         return {} if self._row is None else self._row.table.meta

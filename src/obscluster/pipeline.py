@@ -14,20 +14,28 @@ from astropy.table import QTable, Table
 from obscluster.characterise import Progress, Runs, characterise, livetimes
 from obscluster.checksum import checksum
 from obscluster.columns import numbers
-from obscluster.config import InformationConfig, RunConfig
+from obscluster.config import InformationConfig, LabelsConfig, RunConfig
 from obscluster.exceptions import ObsClusterWarning, RequestError, SkippedRunWarning
 from obscluster.grouping.base import UNASSIGNED, Grouping
+from obscluster.grouping.labels import group_by_labels
 from obscluster.grouping.methods import scaled_features
 from obscluster.grouping.toolbox import group_runs
 from obscluster.obs_table import ObservationTable
-from obscluster.results import staged_directory, versions, write_obs_index, write_run_lists
+from obscluster.report.views import result_html
+from obscluster.results import (
+    read_labels,
+    staged_directory,
+    versions,
+    write_obs_index,
+    write_run_lists,
+)
 from obscluster.scaling import feature_matrix
 from obscluster.store import DataStore
 
 if TYPE_CHECKING:
     from obscluster.assessment import Suggestion
 
-__all__ = ["GroupResult", "drop_incomplete", "group_observations", "write_results"]
+__all__ = ["GroupResult", "drop_incomplete", "group_observations", "recorded", "write_results"]
 
 FEATURES_FILE = "features.ecsv"
 # Numbers of groups that are tried for n_groups: auto.
@@ -79,8 +87,15 @@ class GroupResult:
         """Observations in no group, and why."""
         return self.grouping.reasons
 
+    def _repr_html_(self) -> str:
+        """For a notebook: one sentence, the groups with their features, and the cut-flow."""
+        hours = livetimes(self.obs_table)
+        return result_html(self.grouping, self.features, hours, self.cut_flow)
 
-def group_observations(config: RunConfig, progress: Progress | None = None) -> GroupResult:
+
+def group_observations(
+    config: RunConfig, progress: Progress | None = None, runs: Runs | None = None
+) -> GroupResult:
     """Select observations of an archive, characterise them, and group them.
 
     Parameters
@@ -89,6 +104,8 @@ def group_observations(config: RunConfig, progress: Progress | None = None) -> G
         What to do.
     progress : callable, optional
         ``progress(iterable, total, what)`` wraps long loops.
+    runs : `~obscluster.characterise.Runs`, optional
+        The observations and their features, if they are known already.
 
     Returns
     -------
@@ -100,8 +117,11 @@ def group_observations(config: RunConfig, progress: Progress | None = None) -> G
     RequestError
         If the archive cannot be read, the selection leaves no run, or the request cannot be met.
     """
-    runs = characterise(config, progress)
-    if config.grouping.method not in ("cuts", "information"):
+    if isinstance(config.grouping, LabelsConfig):
+        # What is wrong with the file is said before the work.
+        read_labels(Path(config.grouping.file))
+    runs = characterise(config, progress) if runs is None else runs
+    if config.grouping.method not in ("cuts", "information", "labels"):
         if config.features.missing == "drop-feature":
             runs = drop_incomplete(runs)
         _check_any_complete(runs.features, runs.names)
@@ -112,6 +132,8 @@ def group_observations(config: RunConfig, progress: Progress | None = None) -> G
         method = method.model_copy(update={"n_groups": suggestion.n_groups})
     if isinstance(method, InformationConfig):
         grouping = _group_by_information(config, runs, progress)
+    elif isinstance(method, LabelsConfig):
+        grouping = _group_by_labels(config, runs, Path(method.file))
     else:
         grouping = group_runs(runs.table, runs.names, method, config.scaling, config.constraints)
     if suggestion is not None:
@@ -131,6 +153,20 @@ def _group_by_information(config: RunConfig, runs: Runs, progress: Progress | No
         warnings.simplefilter("ignore", SkippedRunWarning)
         scores = scores_of(config, runs, progress)
     return group_by_information(config, runs, scores)
+
+
+def _group_by_labels(config: RunConfig, runs: Runs, path: Path) -> Grouping:
+    labels = read_labels(path)
+    known = set(np.asarray(runs.data_store.obs_table["OBS_ID"]).tolist())
+    for obs_id, labelled in labels.items():
+        if obs_id not in known:
+            raise RequestError(
+                f"{path.name}, line {labelled.line}: the archive has no run {obs_id}; expected "
+                f"those of {runs.data_store.base_dir}"
+            )
+    return group_by_labels(
+        scaled_features(runs.table, runs.names, config.scaling), labels, path.name
+    )
 
 
 def _suggest(config: RunConfig, runs: Runs) -> Suggestion:
@@ -256,6 +292,19 @@ def write_results(
     return sorted(files)
 
 
+def recorded(config: RunConfig) -> dict[str, Any]:
+    """What is written down of a description: what was asked, not how the work was shared out."""
+    manner: dict[str, Any] = {"workers": True, "scheduler": True, "features": {"cache"}}
+    if config.reduce is not None:
+        manner["reduce"] = {"workers"}
+    return config.model_dump(exclude=manner)
+
+
+def _label_files(config: RunConfig) -> dict[str, str]:
+    method = config.grouping
+    return {method.file: checksum(Path(method.file))} if isinstance(method, LabelsConfig) else {}
+
+
 def _record(result: GroupResult) -> dict[str, Any]:
     """What a reader needs to see what was done, and to repeat it."""
     labels = result.grouping.labels
@@ -270,7 +319,7 @@ def _record(result: GroupResult) -> dict[str, Any]:
     return {
         "obscluster": "grouping of observations",
         "versions": versions(),
-        "config": result.config.model_dump(),
+        "config": recorded(result.config),
         "archive": str(result.data_store.base_dir.absolute()),
         "index_files": {path.name: checksum(path) for path in result.data_store.index_files},
         "selection": result.runs.selections,
@@ -279,6 +328,7 @@ def _record(result: GroupResult) -> dict[str, Any]:
             for row in result.cut_flow.iterrows()
         ],
         "features": dict(result.features.meta),
+        "label_files": _label_files(result.config),
         "feature_files": {name: checksum(Path(name)) for name in result.config.features.files},
         "clustered": result.runs.names,
         "n_obs": len(result.grouping),

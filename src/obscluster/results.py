@@ -18,12 +18,14 @@ from obscluster import __version__
 from obscluster.exceptions import ArchiveError, RequestError
 from obscluster.gadf.index import write_index
 from obscluster.grouping.base import RECORD_FILE, TABLE_FILE, Grouping
+from obscluster.grouping.labels import Labelled, parse_labels
 from obscluster.obs_table import ObservationTable
 from obscluster.yaml_file import read_yaml
 
 __all__ = [
     "check_output",
     "read_grouping",
+    "read_labels",
     "staged_directory",
     "versions",
     "write_frontier",
@@ -66,6 +68,23 @@ def read_grouping(
         raise ArchiveError(f"{directory / RECORD_FILE}: has no key config that says what was asked")
     features = QTable.read(directory / TABLE_FILE, format="ascii.ecsv")
     return grouping, record, features, directory
+
+
+def read_labels(path: Path) -> dict[int, Labelled]:
+    """Labels of runs from a file, see `obscluster.grouping.labels`.
+
+    Raises
+    ------
+    RequestError
+        If the file cannot be read, or a line is not usable; the message names it.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except OSError as error:
+        raise RequestError(f"labels {path}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise RequestError(f"labels {path}: not a text file") from None
+    return parse_labels(lines, path.name)
 
 
 def check_output(output: Path, overwrite: bool = False) -> None:

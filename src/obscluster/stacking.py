@@ -68,7 +68,7 @@ def scores_of(config: RunConfig, runs: Runs, progress: Progress | None = None) -
         safe_energy=counts.safe_energy,
         aeff_fraction=counts.aeff_fraction,
         background=_background(counts.background, binning.energies),
-        engine=get_engine(config.workers),
+        engine=get_engine(config.workers, config.scheduler),
         progress=None
         if progress is None
         else lambda rows: progress(rows, len(observations), "expected counts"),

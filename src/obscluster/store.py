@@ -17,7 +17,6 @@ from obscluster.exceptions import (
     RequestError,
     SkippedRunWarning,
 )
-from obscluster.gadf.discover import discover
 from obscluster.gadf.hdu_index import HDUIndex
 from obscluster.gadf.index import (
     HDU_INDEX,
@@ -26,6 +25,7 @@ from obscluster.gadf.index import (
     find_index,
     read_index,
 )
+from obscluster.gadf.remote import is_remote
 from obscluster.obs_table import ObservationTable, as_obs_ids
 from obscluster.observation import IRF_TYPES, Observation
 from obscluster.observations import Observations
@@ -69,7 +69,8 @@ class DataStore:
         ----------
         base_dir : str or path
             Directory of the archive, or one above it that holds no other; ``~`` and environment
-            variables are expanded.
+            variables are expanded. Or its URL, such as ``https://host/archive`` or
+            ``s3://bucket/archive``, see `obscluster.gadf.remote`.
         hdu_table_filename, obs_table_filename : str, optional
             Names of the index files where they are not ``hdu-index.fits.gz`` and
             ``obs-index.fits.gz``, relative to ``base_dir``.
@@ -139,6 +140,9 @@ class DataStore:
         >>> data_store = DataStore.from_files("$GAMMAPY_DATA/cta-1dc/data/**/*.fits")
         ... # doctest: +SKIP
         """
+        # An archive with an index does without.
+        from obscluster.gadf.discover import discover
+
         found = discover(paths, irf_paths, progress=progress)
         for remark in found.remarks:
             warnings.warn(remark, ObsClusterWarning, stacklevel=2)
@@ -249,12 +253,17 @@ class DataStore:
                 row = int(np.searchsorted(have, obs))
                 found = row < len(have) and have[row] == obs
                 index_row = self.obs_table[row] if found else None
-                observations.append(Observation(obs, locations, index_row))
+                observations.append(Observation(obs, locations, index_row, self.base_dir))
         return Observations(observations)
 
 
 def _index_directory(directory: Path) -> Path:
-    """Directory that holds the index: the one named, or the only one below it."""
+    """Directory that holds the index: the one named, or the only one below it.
+
+    At a URL it is the one named: what is below cannot be listed over HTTP.
+    """
+    if is_remote(directory):
+        return directory
     if any((directory / f"{OBS_INDEX}.fits{suffix}").is_file() for suffix in ("", ".gz")):
         return directory
     below = sorted({path.parent for path in directory.rglob(f"{OBS_INDEX}.fits*")})

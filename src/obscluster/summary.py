@@ -5,19 +5,21 @@ from __future__ import annotations
 import shutil
 import textwrap
 
-import numpy as np
 from astropy import units as u
 from astropy.table import QTable
-from numpy.typing import NDArray
 
 from obscluster.assess import Assessment
 from obscluster.assign import Assignment
 from obscluster.characterise import livetimes
-from obscluster.columns import range_of
 from obscluster.grouping.base import UNASSIGNED
-from obscluster.grouping.methods import TIME
 from obscluster.pipeline import GroupResult
-from obscluster.scaling import period_of
+from obscluster.report.rows import (
+    group_rows,
+    loss_rows,
+    outlier_texts,
+    quality_rows,
+    worst_rows,
+)
 
 __all__ = ["describe_assessment", "describe_assignment", "describe_frontier", "describe_result"]
 
@@ -47,7 +49,7 @@ def describe_result(result: GroupResult) -> str:
     lines = [*result.cut_flow.pformat(max_width=-1), "", sentence]
     if n_rest:
         lines[-1] += f"; {n_rest} in no group"
-    lines += ["", *_fit(_group_rows(result, hours))]
+    lines += ["", *_fit(group_rows(grouping, result.features, hours, _MAX_GROUPS))]
     if grouping.n_groups > _MAX_GROUPS:
         lines.append(f"... and {grouping.n_groups - _MAX_GROUPS} more groups")
     remarks = result.grouping.remarks
@@ -112,59 +114,26 @@ def describe_assessment(assessment: Assessment) -> str:
     text : str
         Several lines, for a terminal.
     """
-    losses = [] if assessment.losses is None else _loss_lines(assessment.losses)
+    losses = [] if assessment.losses is None else _lines(loss_rows(assessment.losses))
     if losses:
         losses = ["information that stacking loses", "", *losses]
     if not assessment.worst.colnames:
         text = f"{assessment.grouping}\n\nthe groups are categories: no features to compare"
         return "\n".join([text, *(["", *losses] if losses else [])])
     lines = ["largest spread within a group", ""]
-    rows = [["feature", "spread", "per cent", "in", "farthest run"]]
-    for row in assessment.worst:
-        percent = f"{row['percent']:.1f} %" if np.isfinite(row["percent"]) else "-"
-        spread = f"{row['spread']:.4g} {row['unit']}".rstrip()
-        away = f"{row['worst_run']} ({row['deviation']:+.3g} from the mean)"
-        rows.append([row["feature"], spread, percent, f"group_{row['label']}", away])
-    lines += _lines(rows)
+    lines += _lines(worst_rows(assessment.worst))
     lines += ["", *losses] if losses else []
-    quality = assessment.quality
-    rows = [["groups", "silhouette", "of even runs", "Calinski-Harabasz", "Davies-Bouldin"]]
-    rows[0] += ["smallest group"]
-    for row in quality:
-        values = [row["silhouette"], row["silhouette_even"], row["calinski_harabasz"]]
-        texts = [f"{value:.3g}" if np.isfinite(value) else "-" for value in values]
-        last = row["davies_bouldin"]
-        texts.append(f"{last:.3g}" if np.isfinite(last) else "-")
-        rows.append([str(row["n_groups"]), *texts, f"{row['smallest']} runs"])
-    lines += ["", "quality of the groups", "", *_lines(rows)]
+    lines += ["", "quality of the groups", "", *_lines(quality_rows(assessment.quality))]
     if "constraints" in assessment.grouping.parameters:
         text = f"other numbers than {assessment.grouping.n_groups} groups, and the stability, are "
         lines += ["", f"{text}those of the method without its constraints"]
     if assessment.suggestion is not None:
         lines += ["", *textwrap.wrap(f"suggested: {assessment.suggestion}", 100)]
-    odd = assessment.outliers
-    n_odd = "1 run is" if len(odd) == 1 else f"{len(odd) or 'no'} runs are"
-    lines += ["", f"{n_odd} far from every group"]
-    lines += [
-        f"  run {row['obs_id']}: {row['feature']} is {row['deviation']:+.1f} scatters from "
-        f"group_{row['nearest']}, the nearest"
-        for row in odd[:_MAX_RUNS]
-    ]
+    odd = outlier_texts(assessment.outliers)
+    lines += ["", odd[0], *(f"  {text}" for text in odd[1 : _MAX_RUNS + 1])]
     if assessment.stability is not None:
         lines += ["", *str(assessment.stability).splitlines()]
     return "\n".join(lines)
-
-
-def _loss_lines(losses: QTable) -> list[str]:
-    names = [name.removesuffix(" inflation") for name in losses.colnames if "inflation" in name]
-    rows = [["", "groups", "loss", "observing time", *(f"{name} error" for name in names)]]
-    for row in losses:
-        errors = [f"+{float(row[f'{name} inflation']):.2%}" for name in names]
-        time = f"{row['lost_time'].to_value(u.h):.2f} h"
-        rows.append(
-            [row["grouping"], str(row["n_groups"]), f"{float(row['loss']):.2%}", time, *errors]
-        )
-    return _lines(rows)
 
 
 def describe_frontier(table: QTable) -> str:
@@ -203,30 +172,6 @@ def describe_frontier(table: QTable) -> str:
         *_fit(rows),
     ]
     return "\n".join(lines)
-
-
-def _group_rows(result: GroupResult, hours: NDArray[np.float64]) -> list[list[str]]:
-    """Header, and for each group its runs, hours and the range of every feature."""
-    grouping, features = result.grouping, result.features
-    names = [name for name in features.colnames if name in (features.meta.get("names") or ())]
-    columns = {name: u.Quantity(features[name]) for name in names}
-    units = {name: column.unit.to_string("fits") for name, column in columns.items()}
-    rows = [
-        ["group", *(["name"] if grouping.names else []), "runs", "livetime"]
-        + [f"{name} [{unit}]" if unit else name for name, unit in units.items()]
-    ]
-    for label in range(1, min(grouping.n_groups, _MAX_GROUPS) + 1):
-        inside = grouping.labels == label
-        row = [f"group_{label}", str(inside.sum()), f"{hours[inside].sum():.1f} h"]
-        if grouping.names:
-            row.insert(1, grouping.names.get(label, ""))
-        for name, column in columns.items():
-            # A range of angles may go through north: -10 to 20 deg.
-            lo, hi = range_of(column.value[inside], period_of(name, features[name]))
-            # Days need more digits than anything else.
-            row.append(f"{lo:.1f} to {hi:.1f}" if name == TIME else f"{lo:.4g} to {hi:.4g}")
-        rows.append(row)
-    return rows
 
 
 def _fit(rows: list[list[str]]) -> list[str]:

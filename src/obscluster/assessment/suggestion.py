@@ -9,6 +9,7 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from obscluster.exceptions import RequestError
+from obscluster.notebook import html_text, html_view
 
 __all__ = ["Suggestion", "suggest_n_groups"]
 
@@ -33,6 +34,10 @@ class Suggestion:
 
     def __str__(self) -> str:
         return f"{_groups(self.n_groups)}: {self.reason}"
+
+    def _repr_html_(self) -> str:
+        """For a notebook."""
+        return html_view(html_text(_groups(self.n_groups), strong=True), html_text(self.reason))
 
 
 def suggest_n_groups(

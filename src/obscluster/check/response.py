@@ -40,7 +40,7 @@ def check_irf(hdu: HDU, hdu_class: str, has_rad_max: bool) -> Iterator[Finding]:
         If it cannot be read as a response.
     """
     written = hdu_class_of(hdu.header)
-    if not {written, hdu_class, irf_class_of(hdu)} & set(IRF_CLASSES):
+    if not {written, hdu_class, irf_class_of(hdu.structure)} & set(IRF_CLASSES):
         yield warning(f"class {hdu_class!r} is none that obscluster reads: not checked")
         return
     irf = read_irf(hdu, hdu_class)

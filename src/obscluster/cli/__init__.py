@@ -26,7 +26,9 @@ from obscluster.cli import (
     group,
     index,
     info,
+    init,
     reduce,
+    report,
     run,
     simulate,
 )
@@ -36,8 +38,8 @@ __all__ = ["main"]
 
 # In the order in which they are listed.
 _COMMANDS = (
-    *(info, check, index, features, group, run),
-    *(assess, frontier, compare, assign),
+    *(info, check, index, features, group, init, run),
+    *(assess, report, frontier, compare, assign),
     *(reduce, fit, simulate),
 )
 

@@ -43,6 +43,8 @@ examples:
         --flux "0.6 % Crab" --output results/
   the fewest groups in which the PSF varies by no more than 15 %:
     obscluster group $GAMMAPY_DATA/hess-dl3-dr1 --max-spread psf-r68=15% --output results/
+  the groups that were made by hand in the explorer of a report:
+    obscluster group $GAMMAPY_DATA/hess-dl3-dr1 --labels labels.csv --output by-hand/
 """
 
 
@@ -107,15 +109,9 @@ def _grouping(arguments: argparse.Namespace) -> dict[str, Any]:
         "neighbours": arguments.neighbours,
         "epsilon": arguments.epsilon,
         "random_state": arguments.random_state,
+        "file": arguments.labels,
     }
-    default = "hierarchical"
-    if arguments.by is not None:
-        default = "cuts"
-    elif arguments.max_loss is not None:
-        default = "information"
-    elif arguments.max_spread and not given(options) and arguments.features is None:
-        default = "spread"
-    method = arguments.method or default
+    method = arguments.method or _default_method(arguments, given(options))
     if arguments.by is None and ways:
         raise _usage(ways, "needs --by NAME, the quantity to split")
     if method != "cuts" and arguments.by is not None:
@@ -127,6 +123,8 @@ def _grouping(arguments: argparse.Namespace) -> dict[str, Any]:
     if wrong:
         names = ", ".join(f"--{OPTIONS.get(n, n)}" for n in allowed) or "none"
         raise _usage(wrong, f"is no option of --method {method}, which has {names}")
+    if method == "labels" and arguments.labels is None:
+        raise _usage({"method": method}, "labels needs --labels FILE, which says who is where")
     grouping: dict[str, Any] = {"method": method} | given(options)
     if method == "cuts":
         if arguments.by is None:
@@ -138,6 +136,19 @@ def _grouping(arguments: argparse.Namespace) -> dict[str, Any]:
         if ways:
             grouping["by"][0] |= ways
     return grouping
+
+
+def _default_method(arguments: argparse.Namespace, options: dict[str, Any]) -> str:
+    """What the options are about."""
+    if arguments.by is not None:
+        return "cuts"
+    if arguments.labels is not None:
+        return "labels"
+    if arguments.max_loss is not None:
+        return "information"
+    if arguments.max_spread and not options and arguments.features is None:
+        return "spread"
+    return "hierarchical"
 
 
 def _cut(text: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ METHODS: dict[str, tuple[str, ...]] = {
     "hdbscan": ("cluster_runs", "neighbours", "epsilon"),
     "spread": (),
     "information": ("n_groups", "max_loss"),
+    "labels": ("file",),
 }
 """Methods and their options."""
 WAYS = ("cut", "edges", "quantiles", "width", "livetime", "adaptive", "categories")
@@ -26,6 +27,7 @@ OPTIONS = {
     "random_state": "random-state",
     "max_spread": "max-spread",
     "max_loss": "max-loss",
+    "file": "labels",
 }
 """Keys of the configuration that the command line calls otherwise."""
 
@@ -35,8 +37,9 @@ def add_methods(command: argparse.ArgumentParser) -> None:
     method.add_argument(
         "--method",
         choices=METHODS,
-        help="default: hierarchical; cuts with --by; information with --max-loss; spread with "
-        "--max-spread alone",
+        metavar="METHOD",
+        help=f"one of {', '.join(METHODS)} (default: hierarchical; cuts with --by; information "
+        "with --max-loss; spread with --max-spread alone; labels with --labels)",
     )
     method.add_argument(
         "--n-groups",
@@ -80,6 +83,12 @@ def add_methods(command: argparse.ArgumentParser) -> None:
     )
     method.add_argument(
         "--random-state", type=int, metavar="N", help="kmeans, mixture: seed (default: 0)"
+    )
+    method.add_argument(
+        "--labels",
+        metavar="FILE",
+        help="labels: groups made by hand, CSV with the columns OBS_ID and label, such as the "
+        "explorer of a report downloads",
     )
     cuts = command.add_argument_group("groups by one quantity, or by several")
     cuts.add_argument(

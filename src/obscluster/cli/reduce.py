@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -51,15 +52,27 @@ def run(arguments: argparse.Namespace) -> int:
     content |= {name: value for name, value in options.items() if value is not None}
     if arguments.keep_runs:
         content["keep_runs"] = True
-    reduction = reduce_groups(
-        arguments.groups,
-        make_reduce_config(content),
-        arguments.output,
-        arguments.archive,
-        progress_bar,
-        arguments.overwrite,
-    )
+    config = make_reduce_config(content)
+    fit = arguments.output / "fit" / "fit.yaml"
+    had_fit = fit.exists()
+    try:
+        reduction = reduce_groups(
+            arguments.groups,
+            config,
+            arguments.output,
+            arguments.archive,
+            progress_bar,
+            arguments.overwrite,
+        )
+    except KeyboardInterrupt:
+        print(
+            "obscluster: interrupted; complete groups are kept, the same command goes on from them",
+            file=sys.stderr,
+        )
+        return 130
     _print_groups(reduction.groups)
+    if had_fit and not fit.exists():
+        print(f"\nthe fit in {fit.parent} was of earlier datasets and is removed; fit again")
     n_files = sum(len(group["checksums"]) for group in reduction.groups.values())
     files = f"datasets.yaml, models.yaml, reduction.yaml, and {n_files} files of data"
     print(f"\nresults in {arguments.output}: {files}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,11 @@ from obscluster.cli.common import add_command, progress_bar
 
 EXAMPLES = """\
 examples:
-  group as described in a file:
-    obscluster run groups-of-pks2155.yaml --output results/
+  an example description of an archive, and what it describes:
+    obscluster init $GAMMAPY_DATA/hess-dl3-dr1 -o run.yaml
+    obscluster run run.yaml --output results/
+  the same with more groups; the features are not computed again:
+    obscluster run run.yaml --output results/ --set grouping.n_groups=4
   repeat what made earlier results:
     obscluster run results/groups.yaml --output again/
 
@@ -22,8 +26,14 @@ a description:
     scaling: {method: tolerance, tolerances: {psf-r68: 10%, edisp-res68: 0.02, aeff: 20%}}
     grouping: {method: hierarchical, n_groups: 3}
     constraints: {min_livetime: 2 h}
-With a key `reduce`, the groups are reduced to Gammapy's datasets and fitted jointly; see
-`obscluster reduce --help`.
+    assess: {max_groups: 8, n_resamples: 100}
+    report: {title: PKS 2155-304}
+The groups are assessed and a report is written unless these keys are false. With a key `reduce`,
+the groups are reduced to Gammapy's datasets and fitted jointly; see `obscluster reduce --help`.
+
+Each step is kept in the output until something that it depends on changes: the description, the
+steps before, files of the archive, or versions. A run that was interrupted goes on when it is
+started again.
 """
 
 
@@ -32,49 +42,51 @@ def add(commands: Any) -> None:
     command = add_command(
         commands,
         "run",
-        "do what a YAML file describes: group, and reduce and fit if asked",
+        "do all that a YAML file describes, or what is left of it",
         EXAMPLES,
         run,
     )
     command.add_argument("config", type=Path, help="YAML description, or groups.yaml of results")
     command.add_argument("-o", "--output", required=True, type=Path, help="directory for results")
-    command.add_argument("--overwrite", action="store_true", help="replace results in the output")
+    command.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="settings",
+        help="put a value in place of that of the file, such as grouping.n_groups=3; repeatable",
+    )
+    command.add_argument(
+        "--overwrite",
+        "--restart",
+        action="store_true",
+        help="do all steps again, and replace what is in the output",
+    )
     command.add_argument("--no-plots", action="store_true", help="draw no plots")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Group, write, and tell."""
+    """Do the steps, and tell."""
     from obscluster.cli.group import print_result
-    from obscluster.config import read_config
-    from obscluster.pipeline import group_observations, write_results
-    from obscluster.results import check_output
+    from obscluster.run import read_plan, run_plan
 
-    config = read_config(arguments.config)
-    check_output(arguments.output, arguments.overwrite)
-    settings = None
-    if config.reduce is not None:
-        from obscluster.reduction import make_reduce_config, require_gammapy
-
-        # Before the work, not after it.
-        require_gammapy()
-        settings = make_reduce_config(config.reduce)
-    result = group_observations(config, progress_bar)
-    files = write_results(result, arguments.output, arguments.overwrite, not arguments.no_plots)
-    print_result(result)
-    print(f"\nresults in {arguments.output}: {', '.join(files)}")
-    if settings is not None:
-        from obscluster.reduction import fit_reduction, reduce_groups, write_fit
-
-        datasets, fitted = arguments.output / "datasets", arguments.output / "fit"
-        reduce_groups(
+    plan = read_plan(arguments.config, arguments.settings)
+    try:
+        outcome = run_plan(
+            plan,
             arguments.output,
-            settings,
-            datasets,
-            progress=progress_bar,
-            overwrite=arguments.overwrite,
+            arguments.overwrite,
+            not arguments.no_plots,
+            progress_bar,
+            lambda text: print(text, flush=True),
         )
-        # Groups that were kept are not reduced again, but their fit may have been asked anew.
-        reduction, fit = fit_reduction(datasets, settings.fit)
-        write_fit(fit, reduction, fitted, arguments.overwrite, not arguments.no_plots)
-        print(f"\n{fit}\n\ndatasets in {datasets}, fit in {fitted}")
-    return 0
+    except KeyboardInterrupt:
+        text = f"interrupted; steps that are complete are kept in {arguments.output}"
+        print(f"obscluster: {text}: run again to go on", file=sys.stderr)
+        return 130
+    print()
+    print_result(outcome.result)
+    if outcome.fit is not None:
+        print(f"\n{outcome.fit}")
+    print(f"\nresults in {arguments.output}")
+    return 0 if outcome.fit is None or outcome.fit.success else 1

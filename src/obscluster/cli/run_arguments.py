@@ -13,6 +13,14 @@ def add_runs(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--workers", type=int, default=1, metavar="N", help="runs read at once (default: 1)"
     )
+    command.add_argument(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="read the runs on a dask.distributed cluster, such as tcp://host:8786",
+    )
+    command.add_argument(
+        "--cache", metavar="DIR", help="keep features there, and compute only what is new"
+    )
     select = command.add_argument_group("which runs (default: all)")
     select.add_argument(
         "--target", help='"RA DEC" in degrees, or a name in the OBJECT column of the archive'
@@ -74,6 +82,7 @@ def runs_config(arguments: argparse.Namespace) -> dict[str, Any]:
         "offset": arguments.offset,
         "containment_fraction": arguments.containment,
         "files": arguments.feature_file,
+        "cache": arguments.cache,
     }
     where = [
         {"type": "par_box", "variable": column, "value_range": [low, high]}
@@ -87,6 +96,7 @@ def runs_config(arguments: argparse.Namespace) -> dict[str, Any]:
         "selection": where,
         "features": given(features),
         "workers": arguments.workers,
+        "scheduler": arguments.scheduler,
     }
 
 

@@ -9,11 +9,14 @@ from numpy.typing import NDArray
 from obscluster.features.base import NotComputableError, Run, feature
 from obscluster.features.slices import at_energy, at_offset, check_energy
 from obscluster.gadf.irf import IRF
+from obscluster.gadf.units import unit_factor
 
 __all__ = ["FEATURES", "area_threshold", "background_rate"]
 
 Array = NDArray[np.float64]
 
+_AREA = u.m**2
+_RATE = u.Unit("s-1 TeV-1 sr-1")
 # Fraction of the largest area that defines the threshold.
 _THRESHOLD_FRACTION = 0.1
 # Directions on the ring over which a three-dimensional background is averaged.
@@ -86,31 +89,37 @@ def background_rate(bkg: IRF, energy: float, offset: float) -> float:
         density = at_offset(bkg, "BKG", offset)
     else:
         density = _ring_mean(bkg, offset)
-    density = np.clip(np.nan_to_num(density), 0.0, None) * bkg.unit.to("s-1 TeV-1 sr-1")
+    density = np.clip(np.nan_to_num(density), 0.0, None) * unit_factor(bkg.unit, _RATE)
     lower, upper = axis.edges[:-1], axis.edges[1:]
-    rates = [
-        _power_law_integral(density, axis.center, i, max(lo, energy), hi)
-        for i, (lo, hi) in enumerate(zip(lower, upper, strict=True))
-        if hi > energy
-    ]
-    total = float(np.sum(rates))
+    total = float(_integrals(density, axis.center, np.clip(lower, energy, upper), upper).sum())
     if not total > 0:
         raise NotComputableError(f"the background is zero above {energy:g} TeV at {offset:.2f} deg")
     return total
 
 
-def _power_law_integral(density: Array, center: Array, i: int, lo: float, hi: float) -> float:
-    """Integral of a bin's density between two energies of it, along the local power law."""
-    j = i + 1 if i + 1 < len(center) and density[i + 1] > 0 else i - 1
-    if not density[i] > 0:
-        return 0.0
-    if j < 0 or not density[j] > 0:
-        return float(density[i] * (hi - lo))
-    slope = np.log(density[j] / density[i]) / np.log(center[j] / center[i])
-    x, y = lo / center[i], hi / center[i]
-    if abs(slope + 1) < 1e-9:
-        return float(density[i] * center[i] * np.log(y / x))
-    return float(density[i] * center[i] * (y ** (slope + 1) - x ** (slope + 1)) / (slope + 1))
+def _integrals(density: Array, center: Array, lo: Array, hi: Array) -> Array:
+    """Integral of each bin's density between two energies of it, along the local power law.
+
+    The law goes through the next bin, or the one before where the next is empty; without a
+    neighbour, the density is constant.
+    """
+    filled = density > 0
+    # A bin beyond the ends, which is empty, stands in for what is not there.
+    padded = np.concatenate([[0.0], density, [0.0]])
+    following, before = padded[2:], padded[:-2]
+    use_following = following > 0
+    energies = np.concatenate([center[:1], center, center[-1:]])
+    other = np.where(use_following, following, before)
+    at = np.where(use_following, energies[2:], energies[:-2])
+    straight = filled & (other > 0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        slope = np.log(other / density) / np.log(at / center)
+        x, y, power = lo / center, hi / center, slope + 1
+        by_law = density * center * (y**power - x**power) / power
+        by_logarithm = density * center * np.log(y / x)
+        integral = np.where(np.abs(power) < 1e-9, by_logarithm, by_law)
+    constant = density * (hi - lo)
+    return np.asarray(np.where(filled, np.where(straight, integral, constant), 0.0))
 
 
 def _ring_mean(bkg: IRF, offset: float) -> Array:
@@ -138,7 +147,8 @@ def _ring_mean(bkg: IRF, offset: float) -> Array:
 def aeff(run: Run, energy: float) -> float:
     """Effective area, interpolated."""
     irf = run.irf("aeff")
-    value = float(at_energy(irf, "EFFAREA", energy, run.offset_for(irf))) * irf.unit.to(u.m**2)
+    value = float(at_energy(irf, "EFFAREA", energy, run.offset_for(irf)))
+    value *= unit_factor(irf.unit, _AREA)
     if not np.isfinite(value):
         raise NotComputableError(f"the effective area at {energy:g} TeV is no number")
     return max(value, 0.0)
@@ -179,9 +189,8 @@ def bkg_rate(run: Run, energy: float) -> float:
 def rad_max(run: Run, energy: float) -> float:
     """Cut at a reconstructed energy, interpolated."""
     irf = run.irf("rad_max")
-    return float(at_energy(irf, "RAD_MAX", energy, run.offset_for(irf), "energy")) * irf.unit.to(
-        u.deg
-    )
+    value = float(at_energy(irf, "RAD_MAX", energy, run.offset_for(irf), "energy"))
+    return value * unit_factor(irf.unit, u.deg)
 
 
 FEATURES = (aeff, aeff_threshold, bkg_rate, rad_max)

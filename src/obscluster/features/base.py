@@ -19,9 +19,9 @@ Pass ``psf_tail`` among the names to `~obscluster.features.table.get_features`, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from astropy import units as u
@@ -31,6 +31,9 @@ from obscluster.gadf.irf import IRF
 from obscluster.observation import Observation
 
 __all__ = ["Feature", "NotComputableError", "Run", "feature"]
+
+
+T = TypeVar("T")
 
 
 class NotComputableError(Exception):
@@ -130,6 +133,7 @@ class Run:
     has_target: bool = False
     containment_fraction: float = 0.68
     remarks: list[str] = field(default_factory=list)
+    _known: dict[Hashable, Any] = field(default_factory=dict, repr=False)
 
     def irf(self, hdu_type: str) -> IRF:
         """Response of a type.
@@ -184,6 +188,21 @@ class Run:
                 if np.isfinite(number):
                     return number
         raise NotComputableError(f"neither obs-index nor header has {' or '.join(keys)}")
+
+    def once(self, key: Hashable, compute: Callable[[], T]) -> T:
+        """What several features of the run need, computed by the first that asks.
+
+        Parameters
+        ----------
+        key : hashable
+            What it is.
+        compute : callable
+            Computes it.
+        """
+        if key not in self._known:
+            self._known[key] = compute()
+        value: T = self._known[key]
+        return value
 
     def remark(self, text: str) -> None:
         """Say something about the values; it goes into the column ``notes``."""

@@ -20,7 +20,14 @@ from obscluster.exceptions import RequestError, unknown_name
 from obscluster.features import area, conditions, edisp, psf
 from obscluster.features.base import Feature, NotComputableError, Run
 
-__all__ = ["FEATURES", "Request", "load_features", "parse_energies", "parse_requests"]
+__all__ = [
+    "FEATURES",
+    "Request",
+    "is_column",
+    "load_features",
+    "parse_energies",
+    "parse_requests",
+]
 
 FEATURES = {
     feature.name: feature
@@ -153,15 +160,27 @@ def _column_feature(name: str, table: Table) -> Feature:
     unit = column.unit or u.one
     cyclic = name in _CYCLIC_COLUMNS and unit.is_equivalent(u.deg)
 
-    def from_index(run: Run) -> float:
-        value = run.observation.index_row.get(name)
-        if value is None or not np.isfinite(value):
-            raise NotComputableError(f"the obs-index has no {name}")
-        return float(value)
-
     description = column.description or f"{name} of the obs-index"
     period = float((360 * u.deg).to_value(unit)) if cyclic else None
-    return Feature(name, unit, description, from_index, period=period)
+    return Feature(name, unit, description, _FromIndex(name), period=period)
+
+
+def is_column(feature: Feature) -> bool:
+    """Whether a feature is a column of the obs-index."""
+    return isinstance(feature.function, _FromIndex)
+
+
+@dataclass(frozen=True)
+class _FromIndex:
+    """Takes the value of a column."""
+
+    name: str
+
+    def __call__(self, run: Run) -> float:
+        value = run.observation.index_row.get(self.name)
+        if value is None or not np.isfinite(value):
+            raise NotComputableError(f"the obs-index has no {self.name}")
+        return float(value)
 
 
 def load_features(paths: Sequence[Path]) -> dict[str, Feature]:
@@ -193,6 +212,8 @@ def _features_in(path: Path) -> list[Feature]:
     if spec is None or spec.loader is None:
         raise RequestError(f"feature file {path}: is no Python file")
     module = importlib.util.module_from_spec(spec)
+    # Workers on other machines do not have the file, see obscluster.engine.
+    vars(module)["__pickle_by_value__"] = True
     sys.modules[spec.name] = module
     try:
         spec.loader.exec_module(module)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from astropy import units as u
 from astropy.coordinates import SkyCoord
+from numpy.typing import NDArray
 
 from obscluster.features.base import NotComputableError, Run, feature
 from obscluster.gadf.time import has_time_ref, time_ref_from_header
@@ -122,11 +123,16 @@ def nsb(run: Run) -> float:
 @feature("event-rate", unit="s-1", description="Event rate above an energy", per_energy=True)
 def event_rate(run: Run, energy: float) -> float:
     """Events of at least this reconstructed energy, by live time."""
-    energies = run.observation.read_events("ENERGY").energy.to_value(u.TeV)
+    energies = run.once("energies", lambda: _event_energies(run))
     seconds = livetime.function(run)
     if not seconds > 0:
         raise NotComputableError(f"the live time is {seconds:g} s")
     return float((energies >= energy).sum() / seconds)
+
+
+def _event_energies(run: Run) -> NDArray[np.float64]:
+    """Reconstructed energies in TeV, of which every threshold asks."""
+    return np.asarray(run.observation.read_events("ENERGY").energy.to_value(u.TeV))
 
 
 def _altaz(run: Run) -> SkyCoord:

@@ -92,6 +92,13 @@ def _cumulative(density: Array, edges: Array) -> Array | None:
     return cumulative / cumulative[-1] if cumulative[-1] > 0 else None
 
 
+def _moments(run: Run, energy: float) -> tuple[float, float, float]:
+    """Moments of the kernel of a run, which bias and resolution share."""
+    edisp = run.irf("edisp")
+    offset = run.offset_for(edisp)
+    return run.once(("moments", energy), lambda: kernel_moments(edisp, energy, offset))
+
+
 def _empty(energy: float, offset: float) -> NotComputableError:
     return NotComputableError(
         f"no energy dispersion at {energy:g} TeV and {offset:.2f} deg, the matrix is empty"
@@ -106,8 +113,7 @@ def _empty(energy: float, offset: float) -> NotComputableError:
 )
 def edisp_bias(run: Run, energy: float) -> float:
     """Mean of (E_reco - E) / E of the dispersion kernel, E being the centre of its bin."""
-    edisp = run.irf("edisp")
-    center, mean, _ = kernel_moments(edisp, energy, run.offset_for(edisp))
+    center, mean, _ = _moments(run, energy)
     return (mean - center) / center
 
 
@@ -119,8 +125,7 @@ def edisp_bias(run: Run, energy: float) -> float:
 )
 def edisp_res(run: Run, energy: float) -> float:
     """Standard deviation of E_reco / E of the dispersion kernel, E being the centre of its bin."""
-    edisp = run.irf("edisp")
-    center, _, variance = kernel_moments(edisp, energy, run.offset_for(edisp))
+    center, _, variance = _moments(run, energy)
     return float(np.sqrt(variance)) / center
 
 

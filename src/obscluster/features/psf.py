@@ -6,10 +6,11 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from astropy import units as u
 from numpy.typing import NDArray
-from scipy.optimize import brentq
 
 from obscluster.features.base import NotComputableError, Run, feature
 from obscluster.features.quantiles import quantile
@@ -17,11 +18,13 @@ from obscluster.features.slices import at_energy
 from obscluster.gadf.axis import Axis
 from obscluster.gadf.irf import IRF
 from obscluster.gadf.psf import PROFILES
+from obscluster.gadf.units import unit_factor
 
 __all__ = ["FEATURES", "containment_radius", "nearest_containment_radius"]
 
 Array = NDArray[np.float64]
 
+_PER_SQUARE_DEGREE = u.deg**-2
 # Refinement of the rad axis, and the axis of PSFs that are given by parameters, as in Gammapy.
 _RAD_FACTOR = 20
 _PARAMETRIC_RAD = Axis.from_edges("rad", np.linspace(0.0, 0.66, 67))
@@ -56,6 +59,9 @@ def containment_radius(psf: IRF, energy: float, offset: float, fraction: float) 
         Outside the response, where it is empty, or where it never reaches the fraction.
     """
     if psf.is_parametric:
+        # Slow to load, and needed for few archives.
+        from scipy.optimize import brentq
+
         parameters = _parameters(psf, energy, offset)
         containment = PROFILES[psf.hdu_class].containment
 
@@ -66,8 +72,10 @@ def containment_radius(psf: IRF, energy: float, offset: float, fraction: float) 
             raise _too_little(excess(_FARTHEST) + fraction, fraction, energy, offset)
         return float(brentq(excess, 0.0, _FARTHEST, xtol=1e-9))
     axis = psf.axes["rad"]
-    # Empty bins are sometimes filled with what is not a number.
-    rings = np.nan_to_num(_rings(psf, energy, offset))
+    rings = _rings(psf, energy, offset)
+    if not np.isfinite(rings).all():
+        # Empty bins are sometimes filled with what is not a number.
+        rings = np.nan_to_num(rings)
     total = np.concatenate([[0.0], np.cumsum(rings)])
     # In a bin of constant density containment grows with the square of the radius.
     inner = max(axis.edges[0], 0.0)
@@ -108,9 +116,11 @@ def nearest_containment_radius(
     else:
         axis = psf.axes["rad"]
         rad = _refined_center(axis)
-        containment = _interpolate_sums(axis, np.cumsum(_rings(psf, energy, offset)), rad)
-    containment = np.nan_to_num(containment)
+        containment = _interpolate_sums(axis, np.cumsum(_rings(psf, energy, offset)))
     largest = float(containment.max())
+    if not np.isfinite(largest):
+        containment = np.nan_to_num(containment)
+        largest = float(containment.max())
     if not largest > 0:
         raise NotComputableError(f"the PSF is empty at {energy:g} TeV and {offset:.2f} deg")
     if largest < fraction:
@@ -121,14 +131,20 @@ def nearest_containment_radius(
 def _rings(psf: IRF, energy: float, offset: float) -> Array:
     """Content of each bin of rad."""
     axis = psf.axes["rad"]
-    density = at_energy(psf, "RPSF", energy, offset) * psf.unit.to(u.deg**-2)
-    return np.asarray(density * 2 * np.pi * axis.center * np.diff(axis.edges))
+    density = at_energy(psf, "RPSF", energy, offset) * unit_factor(psf.unit, _PER_SQUARE_DEGREE)
+    return np.asarray(density * _ring_areas(axis))
+
+
+@lru_cache(maxsize=64)
+def _ring_areas(axis: Axis) -> Array:
+    return np.asarray(2 * np.pi * axis.center * np.diff(axis.edges))
 
 
 def _parameters(psf: IRF, energy: float, offset: float) -> dict[str, Array]:
     return {name: np.clip(at_energy(psf, name, energy, offset), 0.0, None) for name in psf.arrays}
 
 
+@lru_cache(maxsize=64)
 def _refined_center(axis: Axis) -> Array:
     """Centres of the bins after each one is divided into equal parts."""
     fine = np.arange(axis.nbin * _RAD_FACTOR + 1) / _RAD_FACTOR
@@ -136,19 +152,28 @@ def _refined_center(axis: Axis) -> Array:
     return np.asarray(0.5 * (edges[:-1] + edges[1:]))
 
 
-def _interpolate_sums(axis: Axis, sums: Array, rad: Array) -> Array:
-    """Containment between the upper edges of the bins, to which the sums belong.
+def _interpolate_sums(axis: Axis, sums: Array) -> Array:
+    """Containment at the refined centres, from the sums that belong to the bins' upper edges.
 
     Below the first one it is extrapolated over half a bin, and zero further in, as in Gammapy.
     """
     nodes = axis.edges[1:]
+    rad = _refined_center(axis)
     if len(nodes) == 1:
         return np.where(rad >= nodes[0], sums[0], 0.0)
-    i = np.clip(np.searchsorted(nodes, rad, side="right") - 1, 0, len(nodes) - 2)
-    slope = (sums[i + 1] - sums[i]) / (nodes[i + 1] - nodes[i])
-    containment = np.clip(sums[i] + slope * (rad - nodes[i]), 0.0, None)
-    containment[rad < nodes[0] - 0.5 * (nodes[1] - nodes[0])] = 0.0
+    i, beyond, inner = _places(axis)
+    slopes = np.diff(sums) / np.diff(nodes)
+    containment = np.clip(sums[i] + slopes[i] * beyond, 0.0, None)
+    containment[inner] = 0.0
     return np.asarray(containment)
+
+
+@lru_cache(maxsize=64)
+def _places(axis: Axis) -> tuple[NDArray[np.intp], Array, NDArray[np.bool_]]:
+    """Where the refined centres lie: upper edge below, distance from it, and what is too near."""
+    nodes, rad = axis.edges[1:], _refined_center(axis)
+    i = np.clip(np.searchsorted(nodes, rad, side="right") - 1, 0, len(nodes) - 2)
+    return i, rad - nodes[i], rad < nodes[0] - 0.5 * (nodes[1] - nodes[0])
 
 
 def _too_little(

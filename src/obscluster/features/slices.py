@@ -61,12 +61,13 @@ def at_offset(
             f"offset {offset:.2f} deg is outside the {irf.hdu_class}'s {lo:.2f} to {hi:.2f} deg"
         )
     i, j, t = axis.neighbours(offset)
-    values = np.moveaxis(irf.arrays[column], list(irf.axes).index("offset"), 0)
-    # The offset axis is now the first, and energy the first of the rest.
-    lower = values[i][energy_index].astype(float)
+    values = irf.arrays[column]
+    # Energy is the first axis; what lies between it and the offset is kept whole.
+    between = (slice(None),) * (list(irf.axes).index("offset") - 1)
+    lower = values[(energy_index, *between, i)].astype(float)
     if i == j:
         return lower
-    return np.asarray((1 - t) * lower + t * values[j][energy_index].astype(float))
+    return np.asarray((1 - t) * lower + t * values[(energy_index, *between, j)].astype(float))
 
 
 def at_energy(

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import os
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from astropy import units as u
 from astropy.coordinates import Angle, SkyCoord, angular_separation
 from astropy.table import Column, QTable, Table
-from numpy.typing import NDArray
 
 from obscluster import __version__
 from obscluster.engine import Engine, get_engine
 from obscluster.exceptions import DataError, RequestError, SkippedRunWarning
 from obscluster.features.base import Feature, NotComputableError, Run
 from obscluster.features.catalog import Request, parse_energies, parse_requests
+from obscluster.features.row import Row
+from obscluster.gadf.shared_irfs import SharedIRFs
 from obscluster.observation import Observation
 from obscluster.scaling import standard_scaler
+
+if TYPE_CHECKING:
+    from obscluster.cache import FeatureCache
 
 __all__ = ["get_features", "get_irfs_features"]
 
@@ -38,15 +43,6 @@ class _Task:
     containment_fraction: float
 
 
-@dataclass(frozen=True)
-class _Row:
-    """Values of one observation, shape (n_columns,), and what was wrong."""
-
-    values: NDArray[np.float64]
-    note: str
-    skipped: bool = False
-
-
 def get_features(
     observations: Iterable[Observation],
     names: Names,
@@ -57,6 +53,7 @@ def get_features(
     own: Mapping[str, Feature] | None = None,
     engine: Engine | None = None,
     progress: Progress | None = None,
+    cache: FeatureCache | str | os.PathLike[str] | None = None,
 ) -> QTable:
     """Features of many observations: of their responses, of the observing conditions, or both.
 
@@ -84,6 +81,8 @@ def get_features(
         Anything with ``map``, see `obscluster.engine`; one worker unless told.
     progress : callable, optional
         Wraps the iterable of results, such as a progress bar.
+    cache : `~obscluster.cache.FeatureCache` or path, optional
+        Where features are kept, so that only those that are new or out of date are computed.
 
     Returns
     -------
@@ -108,9 +107,7 @@ def get_features(
         raise RequestError("give either position or fixed_offset, not both")
     fraction = _fraction(containment_fraction)
     task = _Task(requests, _lon_lat(position), _degrees(fixed_offset), fraction)
-    engine = engine or get_engine(1)
-    results = engine.map(partial(_characterise, task=task), observations)
-    rows = list(results if progress is None else progress(results))
+    rows = _rows(observations, task, engine or get_engine(1), progress, cache)
     table = _table(observations, rows, task)
     _warn_of_skipped(observations, rows)
     return table
@@ -126,6 +123,7 @@ def get_irfs_features(
     apply_standard_scaler: bool = False,
     engine: Engine | None = None,
     progress: Progress | None = None,
+    cache: FeatureCache | str | os.PathLike[str] | None = None,
 ) -> QTable:
     """Features of the instrument responses, by Gammapy's name.
 
@@ -137,7 +135,7 @@ def get_irfs_features(
         ``edisp-bias``, ``edisp-res`` and ``psf-radius`` unless told.
     apply_standard_scaler : bool
         Return features of zero mean and unit variance.
-    observations, position, fixed_offset, containment_fraction, engine, progress
+    observations, position, fixed_offset, containment_fraction, engine, progress, cache
         See `get_features`.
 
     Returns
@@ -159,6 +157,7 @@ def get_irfs_features(
         containment_fraction,
         engine=engine,
         progress=progress,
+        cache=cache,
     )
     return standard_scaler(features) if apply_standard_scaler else features
 
@@ -200,28 +199,63 @@ def _degrees(offset: Any) -> float | None:
     return value
 
 
-def _characterise(observation: Observation, task: _Task) -> _Row:
+def _rows(
+    observations: Sequence[Observation],
+    task: _Task,
+    engine: Engine,
+    progress: Progress | None,
+    cache: FeatureCache | str | os.PathLike[str] | None,
+) -> list[Row]:
+    """Rows of the table, in the order of the observations."""
+
+    def compute(requests: tuple[Request, ...], some: Sequence[Observation]) -> Iterator[Row]:
+        part = replace(task, requests=requests)
+        hdu_types = _hdu_types(part)
+        shared = SharedIRFs.among(obs.files(*hdu_types) for obs in some)
+        return engine.map(partial(_characterise, task=part, shared=shared), some)
+
+    if cache is None:
+        results = compute(task.requests, observations)
+        return list(results if progress is None else progress(results))
+    # Loads what is needed for no other purpose.
+    from obscluster.cache import FeatureCache
+    from obscluster.features.cached import rows_through_cache
+
+    cache = cache if isinstance(cache, FeatureCache) else FeatureCache(cache)
+    place = (task.position, task.fixed_offset, task.containment_fraction)
+    return rows_through_cache(cache, observations, task.requests, place, compute, progress)
+
+
+def _hdu_types(task: _Task) -> list[str]:
+    """Responses that the features need."""
+    return sorted({hdu_type for request in task.requests for hdu_type in request.feature.needs})
+
+
+def _characterise(observation: Observation, task: _Task, shared: SharedIRFs | None = None) -> Row:
     """All features of one observation."""
-    values = np.full(len(task.requests), np.nan)
-    hdu_types = {hdu_type for request in task.requests for hdu_type in request.feature.needs}
+    n_columns = len(task.requests)
+    values, final = np.full(n_columns, np.nan), [True] * n_columns
+    remarks: list[Sequence[str]] = []
+    hdu_types = _hdu_types(task)
     try:
-        irfs = observation.read_irfs(*sorted(hdu_types)) if hdu_types else {}
-        run = Run(
-            observation,
-            irfs,
-            _offset(observation, task, needed=bool(hdu_types)),
-            task.position is not None,
-            task.containment_fraction,
-        )
+        irfs = observation.read_irfs(*hdu_types, shared=shared) if hdu_types else {}
+        offset = _offset(observation, task, needed=bool(hdu_types))
     except DataError as error:
-        return _Row(values, f"skipped: {error}", skipped=True)
+        return Row.skip(n_columns, str(error))
+    run = Run(observation, irfs, offset, task.position is not None, task.containment_fraction)
     for i, request in enumerate(task.requests):
         arguments = () if request.energy is None else (request.energy,)
+        # Each column has its own, since a cache may keep one and not the other.
+        run.remarks = []
         try:
             values[i] = request.feature.function(run, *arguments)
         except (NotComputableError, DataError) as reason:
             run.remark(f"{request.feature.name}: {reason}")
-    return _Row(values, "; ".join(run.remarks))
+            final[i] = not isinstance(reason, DataError)
+        # Nor is it known where an unreadable file left the offset open.
+        final[i] = final[i] and not np.isnan(offset)
+        remarks.append(run.remarks)
+    return Row(values, remarks, final)
 
 
 def _offset(observation: Observation, task: _Task, needed: bool) -> float:
@@ -237,7 +271,7 @@ def _offset(observation: Observation, task: _Task, needed: bool) -> float:
     return float(np.degrees(angular_separation(*pointing, *np.radians(task.position))))
 
 
-def _table(observations: Sequence[Observation], rows: Sequence[_Row], task: _Task) -> QTable:
+def _table(observations: Sequence[Observation], rows: Sequence[Row], task: _Task) -> QTable:
     table = QTable()
     table["obs_id"] = Column(
         np.array([obs.obs_id for obs in observations], dtype=np.int64),
@@ -268,7 +302,7 @@ def _table(observations: Sequence[Observation], rows: Sequence[_Row], task: _Tas
     return table
 
 
-def _warn_of_skipped(observations: Sequence[Observation], rows: Sequence[_Row]) -> None:
+def _warn_of_skipped(observations: Sequence[Observation], rows: Sequence[Row]) -> None:
     skipped = [
         f"run {obs.obs_id} {row.note}"
         for obs, row in zip(observations, rows, strict=True)

@@ -13,7 +13,7 @@ from types import TracebackType
 
 from obscluster.exceptions import FormatError, MissingDataError
 from obscluster.gadf.hdu import HDU
-from obscluster.gadf.header import BLOCK, CARD, has_end, parse_header
+from obscluster.gadf.header import BLOCK, CARD, has_end
 from obscluster.gadf.unpack import open_source
 
 __all__ = ["HDU", "FitsFile"]
@@ -85,25 +85,24 @@ class FitsFile:
         """Read one more header; False at the end of the file."""
         number = len(self._hdus)
         raw = self._source.read(self._next, self._next + BLOCK)
-        if not raw.strip(b"\0 "):
-            if number:
-                return False
-            raise FormatError("the file is empty; fetch it again", self.path)
         if not raw.startswith(b"XTENSION" if number else b"SIMPLE  "):
+            if number and not raw.strip(b"\0 "):
+                return False
+            if not raw.strip(b"\0 "):
+                raise FormatError("the file is empty; fetch it again", self.path)
             what = f"no HDU #{number} where expected, at byte {self._next}: the file is damaged"
             raise FormatError(what if number else "not a FITS file", self.path)
-        block = raw
-        while not has_end(block):
-            start = self._next + len(raw)
-            block = self._source.read(start, start + BLOCK)
-            raw += block
-            if len(block) < BLOCK:
+        size = len(raw)
+        while not has_end(raw, size - BLOCK):
+            size += BLOCK
+            raw = self._source.read(self._next, self._next + size)
+            if len(raw) < size:
                 what = f"truncated within the header of HDU #{number}; fetch it again"
                 raise FormatError(what, self.path)
-            if len(raw) > MAX_HEADER_BYTES:
+            if size > MAX_HEADER_BYTES:
                 raise FormatError(f"the header of HDU #{number} has no END", self.path)
-        start = self._next + len(raw)
-        hdu = HDU(self.path, number, parse_header(raw), raw, start, self._source)
+        start = self._next + size
+        hdu = HDU(self.path, number, raw, start, self._source)
         self._next = start + hdu.data_size + (-hdu.data_size % BLOCK)
         self._hdus.append(hdu)
         return True

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import warnings
 from functools import cached_property
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from obscluster.exceptions import FormatError
-from obscluster.gadf.columns import Column, column_layout
-from obscluster.gadf.header import BLOCK, Header
+from obscluster.gadf.columns import Column
+from obscluster.gadf.header import BLOCK, Header, parse_header
+from obscluster.gadf.structure import structure_of
 from obscluster.gadf.unpack import Source
 
 __all__ = ["HDU"]
-
-# More than any file holds. Numbers of a damaged header may have thousands of digits.
-_MAX_BYTES = 1 << 50
 
 
 class HDU:
@@ -36,10 +33,8 @@ class HDU:
         The file, for messages.
     index : int
         Position in the file, 0 for the primary HDU.
-    header : dict
-        Keywords and values.
     header_bytes : bytes
-        The header as stored, for the astropy fallback.
+        The header as stored.
     start : int
         Position of the data in the unpacked file, in bytes.
     source
@@ -50,61 +45,55 @@ class HDU:
         self,
         path: Path,
         index: int,
-        header: Header,
         header_bytes: bytes,
         start: int,
         source: Source,
     ):
         self.path = path
         self.index = index
-        self.header = header
         self._header_bytes = header_bytes
+        self.structure = structure_of(header_bytes)
         self._start = start
         self._source = source
+
+    @cached_property
+    def header(self) -> Header:
+        """Keywords and values."""
+        return parse_header(self._header_bytes)
 
     @property
     def name(self) -> str:
         """EXTNAME in upper case; ``PRIMARY`` for the first HDU, ``#<index>`` without a name."""
-        name = self.header.get("EXTNAME")
-        if isinstance(name, str) and name.strip():
-            return name.strip().upper()
-        return "PRIMARY" if self.index == 0 else f"#{self.index}"
+        return self.structure.name or ("PRIMARY" if self.index == 0 else f"#{self.index}")
 
     @property
     def n_rows(self) -> int:
         """Number of table rows."""
-        return self._length("NAXIS2")
+        try:
+            return self.structure.n_rows
+        except ValueError as error:
+            raise self.error(str(error)) from None
 
-    @cached_property
+    @property
     def data_size(self) -> int:
         """Length of the data in bytes, without padding (FITS Standard 4.0, eq. 1 and 2)."""
-        n_axes = self._length("NAXIS")
-        if n_axes == 0:
-            return 0
-        if n_axes > 999:
-            raise self.error(f"NAXIS = {n_axes}; expected at most 999")
-        bits = self.header.get("BITPIX")
-        if bits not in (8, 16, 32, 64, -32, -64):
-            raise self.error(f"BITPIX = {bits!r}; expected 8, 16, 32, 64, -32 or -64")
-        shape = [self._length(f"NAXIS{i + 1}") for i in range(n_axes)]
-        extra, groups = self._length("PCOUNT", default=0), self._length("GCOUNT", default=1)
-        size = abs(int(bits)) // 8 * groups * (extra + prod(shape))
-        if size > _MAX_BYTES:
-            raise self.error("the header announces more data than any file holds; fetch it again")
-        return size
+        try:
+            return self.structure.data_size
+        except ValueError as error:
+            raise self.error(str(error)) from None
 
     @property
     def is_table(self) -> bool:
         """Whether this HDU has columns, rather than an image or nothing."""
-        return self.header.get("XTENSION") in ("BINTABLE", "A3DTABLE", "TABLE")
+        return self.structure.is_table
 
     @property
     def colnames(self) -> list[str]:
         """Names of the table columns, as stored."""
         return list(self._columns)
 
-    def __contains__(self, colname: str) -> bool:
-        return self._find(colname) is not None
+    def __contains__(self, colname: object) -> bool:
+        return isinstance(colname, str) and self._find(colname) is not None
 
     def unit(self, colname: str) -> str:
         """Unit of a column as written in the file, empty if none.
@@ -142,62 +131,34 @@ class HDU:
             return self._astropy_column(column.name)
         return column.values(self._rows[column.name])
 
+    def bytes_before(self, colname: str) -> bytes:
+        """Stored bytes of the first row, up to a column; none if there is no such column."""
+        column = self._find(colname)
+        if column is None or not column.dtype or not self.n_rows:
+            return b""
+        return bytes(self._bytes[: column.offset])
+
     def null(self, colname: str) -> int | None:
         """Integer that stands for a missing value in this column (TNULL), None if there is none."""
         number = 1 + list(self._columns).index(self._require(colname).name)
         value = self.header.get(f"TNULL{number}")
         return value if isinstance(value, int) else None
 
-    @cached_property
+    @property
     def _columns(self) -> dict[str, Column]:
-        if not self.is_table:
-            raise self.error("is not a table")
-        n_axes, n_columns = self._length("NAXIS"), self._length("TFIELDS", default=0)
-        if n_axes != 2 or self.header.get("GCOUNT", 1) != 1:
-            raise self.error("a table has NAXIS = 2 and GCOUNT = 1")
-        if n_columns > 999:
-            raise self.error(f"TFIELDS = {n_columns}; expected at most 999")
-        is_text = self.header["XTENSION"] == "TABLE"
-        columns: dict[str, Column] = {}
-        offset = 0
-        for number in range(1, n_columns + 1):
-            name = str(self.header.get(f"TTYPE{number}") or f"col{number}").strip()
-            if name in columns:
-                raise self.error(f"two columns are named {name!r}")
-            unit = str(self.header.get(f"TUNIT{number}") or "").strip()
-            try:
-                column = (
-                    Column(name, unit)
-                    if is_text
-                    else column_layout(self.header, number, name, unit, offset)
-                )
-            except ValueError as error:
-                raise self.error(str(error)) from None
-            columns[name] = column
-            offset += column.width
-        row = self._length("NAXIS1")
-        if not is_text and offset != row:
-            raise self.error(f"NAXIS1 = {row}, but the columns take {offset}")
-        if row == 0 and columns and self.n_rows:
-            raise self.error(f"{self.n_rows} rows of no width")
-        return columns
+        try:
+            return self.structure.columns
+        except ValueError as error:
+            raise self.error(str(error)) from None
 
     @cached_property
     def _rows(self) -> NDArray[Any]:
         """All rows as a structured view, without the columns that only astropy can read."""
-        columns = [column for column in self._columns.values() if column.dtype]
-        data = self._data()
+        data = self._bytes
         try:
-            layout = np.dtype(
-                {
-                    "names": [c.name for c in columns],
-                    "formats": [(c.dtype, c.shape) for c in columns],
-                    "offsets": [c.offset for c in columns],
-                    "itemsize": self._length("NAXIS1"),
-                }
-            )
-        except (ValueError, TypeError, OverflowError) as error:
-            raise self.error(f"numpy cannot hold a row of this table ({error})") from None
+            layout = self.structure.row_dtype
+        except ValueError as error:
+            raise self.error(str(error)) from None
         if not data:
             return np.empty(0, dtype=layout)
         return np.frombuffer(data, dtype=layout, count=self.n_rows)
@@ -221,13 +182,14 @@ class HDU:
 
         kind = fits.TableHDU if self.header["XTENSION"] == "TABLE" else fits.BinTableHDU
         # The data is as long as announced, so nothing can be allocated for what is not there.
-        data = self._data()
-        padded = self._header_bytes + data + b"\0" * (-len(data) % BLOCK)
+        data = self._bytes
+        padded = b"".join([self._header_bytes, data, b"\0" * (-len(data) % BLOCK)])
         # With uint, as fits.open has it: else unsigned integers pass through floating point.
         return kind.fromstring(padded, uint=True).data
 
-    def _data(self) -> bytes:
-        data = self._source.read(self._start, self._start + self.data_size)
+    @cached_property
+    def _bytes(self) -> memoryview:
+        data = self._source.view(self._start, self._start + self.data_size)
         if len(data) < self.data_size:
             raise self.error(
                 f"the file is truncated: {self.data_size} bytes announced, {len(data)} there; "
@@ -236,24 +198,14 @@ class HDU:
         return data
 
     def _find(self, colname: str) -> Column | None:
-        found = self._columns.get(colname)
-        if found is None:
-            found = next(
-                (c for n, c in self._columns.items() if n.upper() == colname.upper()), None
-            )
-        return found
+        columns = self._columns
+        return columns.get(colname) or self.structure.by_upper_name.get(colname.upper())
 
     def _require(self, colname: str) -> Column:
         found = self._find(colname)
         if found is None:
             raise self.error(f"has no column {colname}; its columns: {', '.join(self._columns)}")
         return found
-
-    def _length(self, key: str, default: int | None = None) -> int:
-        value = self.header.get(key, default)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-            raise self.error(f"{key} = {value!r}; expected a whole number from 0")
-        return value
 
     def error(self, message: str) -> FormatError:
         """Error that names this file and HDU."""

@@ -6,6 +6,7 @@ https://gamma-astro-data-formats.readthedocs.io/en/v0.3/data_storage/hdu_index/i
 from __future__ import annotations
 
 import contextlib
+import posixpath
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +20,7 @@ from obscluster.gadf.fits import FitsFile
 from obscluster.gadf.hdu import HDU
 from obscluster.gadf.index import expand_path
 from obscluster.gadf.irf_class import IRF_CLASSES, hdu_type_of
+from obscluster.gadf.remote import is_file, is_remote, is_url, join
 
 __all__ = ["HDUIndex", "HDULocation"]
 
@@ -84,13 +86,18 @@ class HDULocation:
             If the file has neither.
         """
         wanted = self.hdu_name.strip().upper()
-        named = of_type = None
+        named = None
+        if wanted:
+            # What a HDU is takes longer to see than its name, so only one of that name is looked
+            # at, if all is well.
+            named = next((hdu for hdu in file if hdu.name == wanted), None)
+            if named is not None and hdu_type_of(named.structure) in (None, self.hdu_type):
+                return named
+        of_type = None
         for hdu in file:
-            kind = hdu_type_of(hdu)
-            if wanted and hdu.name == wanted:
-                if kind in (None, self.hdu_type):
-                    return hdu
-                named = named or hdu
+            kind = hdu_type_of(hdu.structure)
+            if wanted and hdu.name == wanted and kind in (None, self.hdu_type):
+                return hdu
             if of_type is None and kind == self.hdu_type:
                 of_type = hdu
         found = of_type or named
@@ -105,6 +112,8 @@ class HDULocation:
 
 
 def _is_file(path: Path) -> bool:
+    if is_remote(path):
+        return is_file(path)
     try:
         return path.is_file()
     except (OSError, ValueError):
@@ -163,17 +172,23 @@ class HDUIndex:
     def locations(self, obs_id: int) -> dict[str, HDULocation]:
         """HDU type to location for one observation; of several of a type, the first."""
         found: dict[str, HDULocation] = {}
-        for row in self.rows(obs_id):
-            hdu_class = self._text("HDU_CLASS", row).lower()
+        classes, types, names = (self._texts[n] for n in ("HDU_CLASS", "HDU_TYPE", "HDU_NAME"))
+        directories, files = self._texts["FILE_DIR"], self._texts["FILE_NAME"]
+        paths: dict[tuple[str, str], Path] = {}
+        for row in self.rows(obs_id).tolist():
+            hdu_class = classes[row].lower()
             # The class tells more; types have been cut to the width of their column.
-            hdu_type = _type_of_class(hdu_class) or self._text("HDU_TYPE", row).lower()
+            hdu_type = _type_of_class(hdu_class) or types[row].lower()
             if hdu_type not in found:
-                path, name = self._path(row), self._text("HDU_NAME", row)
-                found[hdu_type] = HDULocation(obs_id, hdu_type, hdu_class, path, name)
+                # Most parts of a run lie in one file.
+                file = (directories[row], files[row])
+                path = paths.get(file) or paths.setdefault(file, self._path(*file))
+                found[hdu_type] = HDULocation(obs_id, hdu_type, hdu_class, path, names[row])
         return found
 
-    def _path(self, row: int) -> Path:
-        directory, name = self._text("FILE_DIR", row), self._text("FILE_NAME", row)
+    def _path(self, directory: str, name: str) -> Path:
+        if is_remote(self.directory) or is_url(directory):
+            return join(self.directory, posixpath.join(directory, name))
         listed = Path(directory, name)
         # What cannot be expanded concerns this file alone, and is said when it is wanted.
         with contextlib.suppress(RequestError):
@@ -181,9 +196,17 @@ class HDUIndex:
         # An absolute path, also after expansion, stands for itself.
         return self.directory / listed
 
-    def _text(self, colname: str, row: int) -> str:
-        value = self.table[colname][row] if colname in self.table.colnames else ""
-        return "" if np.ma.is_masked(value) else str(value).strip()
+    @cached_property
+    def _texts(self) -> dict[str, list[str]]:
+        """Columns as text, row by row: a table is slow to ask for single values."""
+        names = ("HDU_TYPE", "HDU_CLASS", "FILE_DIR", "FILE_NAME", "HDU_NAME")
+        return {name: self._text(name) for name in names}
+
+    def _text(self, colname: str) -> list[str]:
+        if colname not in self.table.colnames:
+            return [""] * len(self.table)
+        values = np.ma.filled(self.table[colname].astype(str), "")
+        return [value.strip() for value in values.tolist()]
 
 
 def _type_of_class(hdu_class: str) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import Any
 
 __all__ = ["BLOCK", "CARD", "Header", "has_end", "parse_header"]
@@ -14,40 +15,55 @@ CARD = 80
 Header = Mapping[str, Any]
 """FITS keywords and their values: str, int, float or bool; None where undefined."""
 
+# Of a card, after keyword and "= ".
+_VALUE_AT = 10
 _VALUE = re.compile(r"\s*('(?:[^']|'')*'|[^/]*)")
 _INTEGER = re.compile(r"[+-]?\d{1,70}\Z")
 
 
 class _Cards(Mapping[str, Any]):
-    """Keywords whose values are parsed when they are asked for: of most headers few ever are.
+    """Keywords of a header of plain cards, found when they are asked for: few ever are.
 
     Parameters
     ----------
-    cards : dict
-        Keyword to the text of its value and comment.
+    text : str
+        Cards of 80 characters, up to END.
     """
 
-    def __init__(self, cards: dict[str, str]):
-        self._cards = cards
+    def __init__(self, text: str):
+        self._text = text
         self._values: dict[str, Any] = {}
 
     def __getitem__(self, key: str) -> Any:
-        if key not in self._values:
-            self._values[key] = _parse_value(self._cards[key])
-        return self._values[key]
+        if key in self._values:
+            return self._values[key]
+        start = self._places[key]
+        value = self._values[key] = _parse_value(self._text[start + _VALUE_AT : start + CARD])
+        return value
 
     def get(self, key: str, default: Any = None) -> Any:
         """Value of a keyword, or the default."""
-        return self[key] if key in self._cards else default
+        return self[key] if key in self._places else default
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        """Where the first card of each keyword begins."""
+        text = self._text
+        last = len(text) // CARD * CARD - CARD
+        return {
+            text[start : start + 8].rstrip(): start
+            for start in range(last, -1, -CARD)
+            if text[start + 8 : start + _VALUE_AT] == "= "
+        }
 
     def __contains__(self, key: object) -> bool:
-        return key in self._cards
+        return key in self._places
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._cards)
+        return reversed(self._places)
 
     def __len__(self) -> int:
-        return len(self._cards)
+        return len(self._places)
 
     def __repr__(self) -> str:
         return repr(dict(self))
@@ -70,13 +86,7 @@ def parse_header(raw: bytes) -> Header:
     text = raw.decode("latin-1")
     if "CONTINUE" in text or "HIERARCH" in text:
         return _long_header(text)
-    cards: dict[str, str] = {}
-    for start in range(0, len(text) - CARD + 1, CARD):
-        if text[start + 8 : start + 10] == "= ":
-            cards.setdefault(text[start : start + 8].rstrip(), text[start + 10 : start + CARD])
-        elif text[start : start + 8] == "END     ":
-            break
-    return _Cards(cards)
+    return _Cards(text[: _end(raw)])
 
 
 def _long_header(text: str) -> Header:
@@ -109,18 +119,27 @@ def _long_header(text: str) -> Header:
     return header
 
 
-def has_end(block: bytes) -> bool:
-    """Whether one of the cards of a block is END."""
-    position = block.find(b"END     ")
-    while position >= 0:
-        if position % CARD == 0:
-            return True
-        position = block.find(b"END     ", position + 1)
-    return False
+def has_end(raw: bytes, start: int = 0) -> bool:
+    """Whether one of the cards from a position on is END."""
+    return _end(raw, start) is not None
+
+
+def _end(raw: bytes, start: int = 0) -> int | None:
+    """Where the card END begins, None if there is none."""
+    found = raw.find(b"END", start)
+    while found >= 0:
+        if found % CARD == 0 and raw[found + 3 : found + 8] == b"     ":
+            return found
+        found = raw.find(b"END", found + 1)
+    return None
 
 
 def _parse_value(text: str) -> str | int | float | bool | None:
     """Value of a card; what follows its slash is a comment."""
+    plain = text.partition("/")[0].strip()
+    # Most are numbers.
+    if plain.isdecimal() and plain.isascii():
+        return int(plain)
     match = _VALUE.match(text)
     word = match[1].strip() if match else ""
     if word.startswith("'"):

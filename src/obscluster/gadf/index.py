@@ -9,7 +9,7 @@ import gzip
 import io
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from astropy.table import Column, MaskedColumn, Table
@@ -17,10 +17,12 @@ from astropy.table import Column, MaskedColumn, Table
 from obscluster.exceptions import (
     ArchiveError,
     DataError,
+    MissingDataError,
     RequestError,
 )
 from obscluster.gadf.fits import FitsFile
 from obscluster.gadf.hdu import HDU
+from obscluster.gadf.remote import is_file, is_remote, is_url, make_path
 from obscluster.gadf.units import parse_unit
 
 __all__ = [
@@ -41,14 +43,19 @@ _COLUMN_KEYS = ("NAXIS", "TTYPE", "TFORM", "TUNIT", "TDIM", "TNULL", "TDISP", "T
 
 
 def expand_path(path: str | os.PathLike[str]) -> Path:
-    """Path with ``~`` and environment variables expanded.
+    """Path with ``~`` and environment variables expanded; of a URL, see `obscluster.gadf.remote`.
 
     Raises
     ------
     RequestError
-        If it names an environment variable that is not set, or a user who is not known.
+        If it names an environment variable that is not set, or a user who is not known, or is a
+        URL that cannot be used.
     """
+    if is_remote(path):
+        return cast(Path, path)
     text = os.path.expandvars(os.fspath(path))
+    if is_url(text):
+        return make_path(text)
     if "$" in text:
         name = text[text.index("$") + 1 :].strip("{").split("/")[0].split("}")[0]
         raise RequestError(f"path {os.fspath(path)}: environment variable ${name} is not set")
@@ -75,9 +82,10 @@ def find_index(directory: Path, kind: str, filename: str | None = None) -> Path:
     ArchiveError
         If the archive or the file does not exist.
     """
-    if not directory.exists():
+    remote = is_remote(directory)
+    if not remote and not directory.exists():
         raise ArchiveError(f"{directory}: no such archive directory; check the path")
-    if not directory.is_dir():
+    if not remote and not directory.is_dir():
         raise ArchiveError(f"{directory}: is a file; an archive is a directory with index files")
     if filename is None:
         names = [kind + suffix for suffix in _SUFFIXES]
@@ -85,12 +93,16 @@ def find_index(directory: Path, kind: str, filename: str | None = None) -> Path:
         # Compressed or unpacked since somebody wrote its name down.
         packed = filename.endswith(".gz")
         names = [filename, filename[:-3] if packed else f"{filename}.gz"]
-    for name in names:
-        if (directory / name).is_file():
-            return directory / name
+    try:
+        for name in names:
+            if is_file(directory / name) if remote else (directory / name).is_file():
+                return directory / name
+    except MissingDataError as error:
+        raise ArchiveError(str(error)) from None
+    searched = "; below a URL nothing is searched, so name the directory itself" if remote else ""
     raise ArchiveError(
         f"{directory}: no {' or '.join(names)}; the directory of an archive holds "
-        f"{OBS_INDEX}.fits.gz and {HDU_INDEX}.fits.gz"
+        f"{OBS_INDEX}.fits.gz and {HDU_INDEX}.fits.gz{searched}"
     )
 
 

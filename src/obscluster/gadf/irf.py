@@ -9,7 +9,10 @@ a part of it is used.
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Container
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -27,6 +30,7 @@ from obscluster.gadf.irf_class import (
 )
 from obscluster.gadf.psf import PROFILES
 from obscluster.gadf.response import IRF
+from obscluster.gadf.structure import Structure
 from obscluster.gadf.units import conversion_factor, convertible_unit
 
 __all__ = [
@@ -43,6 +47,10 @@ _LOG_AXES = ("energy_true", "energy")
 # No bin edge, in TeV or degrees, and no value of a response is as large: it is damage.
 _MAX_AXIS = 1e9
 _HUGE = 1e30
+# Type in the file, to the first byte (without sign) from which on a number may be huge: its
+# exponent is then 99 or more, and 2^99 < 1e30.
+_SMALL_FIRST_BYTE = {">f4": (99 + 127) >> 1, ">f8": (99 + 1023) >> 4}
+_LITTLE_ENDIAN = sys.byteorder == "little"
 
 
 def read_irf(hdu: HDU, hdu_class: str | None = None) -> IRF:
@@ -68,7 +76,7 @@ def read_irf(hdu: HDU, hdu_class: str | None = None) -> IRF:
     spec = _spec(hdu, hdu_class)
     if hdu.n_rows != 1:
         raise hdu.error(f"{hdu.n_rows} rows; a response has one")
-    axes = {name: _read_axis(hdu, name) for name in spec.axes}
+    axes = _read_axes(hdu, spec)
     arrays: dict[str, NDArray[Any]] = {}
     unit: u.UnitBase = u.sr**-1
     n_invalid = 0
@@ -132,12 +140,22 @@ def rad_max_of(hdu: HDU) -> IRF | None:
 
 
 def _spec(hdu: HDU, hdu_class: str | None) -> IRFClass:
-    """Specification for a HDU: its keywords count, then what the index says, then its columns."""
-    for candidate in (hdu_class_of(hdu.header), hdu_class, irf_class_of(hdu)):
+    """Specification for a HDU."""
+    spec = _spec_of(hdu.structure, hdu_class)
+    if spec is None:
+        found = hdu_class or hdu.header.get("HDUCLAS4")
+        raise hdu.error(f"unknown response class {found!r}; known: {', '.join(IRF_CLASSES)}")
+    return spec
+
+
+@lru_cache(maxsize=128)
+def _spec_of(structure: Structure, hdu_class: str | None) -> IRFClass | None:
+    """Specification: the keywords count, then what the index says, then the columns."""
+    by_itself = irf_class_of(structure)
+    for candidate in (hdu_class_of(structure.header), hdu_class, by_itself):
         if candidate in IRF_CLASSES:
             return IRF_CLASSES[candidate]
-    found = hdu_class or hdu.header.get("HDUCLAS4")
-    raise hdu.error(f"unknown response class {found!r}; known: {', '.join(IRF_CLASSES)}")
+    return None
 
 
 def _clean(values: NDArray[Any], keep_nan: bool) -> tuple[NDArray[Any], int]:
@@ -146,6 +164,8 @@ def _clean(values: NDArray[Any], keep_nan: bool) -> tuple[NDArray[Any], int]:
     Some write NaN into bins without simulated events; a single one would spoil every value that is
     interpolated next to it. A missing cut is not zero, though.
     """
+    if _all_small(values):
+        return values, 0
     # Damage may look like a signalling NaN, of which numpy warns wherever it is touched.
     with np.errstate(invalid="ignore"):
         bad = ~(np.abs(values) <= _HUGE)
@@ -153,6 +173,20 @@ def _clean(values: NDArray[Any], keep_nan: bool) -> tuple[NDArray[Any], int]:
     if n_bad == 0:
         return values, 0
     return np.where(bad, np.nan if keep_nan else 0.0, values), n_bad
+
+
+def _all_small(values: NDArray[Any]) -> bool:
+    """Whether all are surely numbers, and not huge, seen from the first byte of each.
+
+    It holds the sign and the upper bits of the exponent, which are ones in what is no number. Of a
+    cube of values that is a fifth of the work of comparing them; False says nothing.
+    """
+    limit = _SMALL_FIRST_BYTE.get(values.dtype.str)
+    if limit is None or not values.size or _LITTLE_ENDIAN is False:
+        return False
+    # The bytes of the file read as integers of this machine: the first byte becomes the lowest.
+    bits = values.view(f"<u{values.dtype.itemsize}")
+    return int((bits & 0x7F).max()) < limit
 
 
 def _unit(hdu: HDU, column: str, expected: u.UnitBase, without: u.UnitBase) -> u.UnitBase:
@@ -179,36 +213,108 @@ def _angle(hdu: HDU, value: Any) -> float:
 
 def _factor(hdu: HDU, column: str, unit: u.UnitBase) -> float:
     """Factor from the unit of a column to the expected one; without a unit it is that one."""
-    return float(_unit(hdu, column, unit, unit).to(unit))
+    text = hdu.unit(column)
+    if not text:
+        return 1.0
+    factor = conversion_factor(text, unit)
+    if factor is None:
+        raise hdu.error(f"unit {text!r} of column {column} does not convert to {unit}")
+    return factor
+
+
+def _read_axes(hdu: HDU, spec: IRFClass) -> dict[str, Axis]:
+    """Axes of a response, by name."""
+    known = _axes_before_values(
+        hdu.structure, spec.name, hdu.bytes_before(next(iter(spec.columns)))
+    )
+    if known is not None:
+        return dict(known)
+    return {name: _read_axis(hdu, name) for name in spec.axes}
+
+
+@lru_cache(maxsize=64)
+def _axes_before_values(
+    structure: Structure, hdu_class: str, leading: bytes
+) -> dict[str, Axis] | None:
+    """Axes from the bytes that precede the values in the row, as most files have it, else None.
+
+    Runs of one production share header and axes, so that this is done once for all of them.
+    """
+    axes = {}
+    for name in IRF_CLASSES[hdu_class].axes:
+        prefix = _prefix(structure.by_upper_name, name)
+        if prefix is None:
+            return None
+        columns = [structure.by_upper_name[f"{prefix}_{end}"] for end in ("LO", "HI")]
+        factors = [conversion_factor(c.unit, axis_unit(name)) if c.unit else 1.0 for c in columns]
+        if None in factors or not all(
+            column.dtype[1:2] in ("f", "i") and column.offset + column.width <= len(leading)
+            for column in columns
+        ):
+            return None
+        edges = tuple((c.dtype, leading[c.offset : c.offset + c.width]) for c in columns)
+        try:
+            axes[name] = _make_axis(name, prefix, edges, tuple(f for f in factors if f))
+        except ValueError:
+            # The other way tells what is wrong.
+            return None
+    return axes
+
+
+def _prefix(columns: Container[str], name: str) -> str | None:
+    """What the names of an axis' columns begin with, None if there are none."""
+    prefixes = AXIS_PREFIXES[name]
+    return next((p for p in prefixes if f"{p}_LO" in columns and f"{p}_HI" in columns), None)
 
 
 def _read_axis(hdu: HDU, name: str) -> Axis:
     """Axis from its _LO and _HI columns."""
-    prefixes = AXIS_PREFIXES[name]
-    prefix = next((p for p in prefixes if f"{p}_LO" in hdu and f"{p}_HI" in hdu), None)
+    prefix = _prefix(hdu, name)
     if prefix is None:
-        columns = " or ".join(f"{p}_LO and {p}_HI" for p in prefixes)
+        columns = " or ".join(f"{p}_LO and {p}_HI" for p in AXIS_PREFIXES[name])
         raise hdu.error(f"no columns {columns}; it has {', '.join(hdu.colnames)}")
-    # A single bin may be stored as a scalar.
+    names = (f"{prefix}_LO", f"{prefix}_HI")
+    cells = [_numbers(hdu, column) for column in names]
+    edges = tuple((cell.dtype.str, cell.tobytes()) for cell in cells)
+    factors = tuple(_factor(hdu, column, axis_unit(name)) for column in names)
+    try:
+        return _make_axis(name, prefix, edges, factors)
+    except ValueError as error:
+        raise hdu.error(str(error)) from None
+
+
+@lru_cache(maxsize=256)
+def _make_axis(
+    name: str,
+    prefix: str,
+    edges: tuple[tuple[str, bytes], ...],
+    factors: tuple[float, ...],
+) -> Axis:
+    """Axis from types and bytes of lower and upper edges, and their factors to the axis' unit.
+
+    Runs of one production share their axes, and what is worked out for them.
+    """
     lo, hi = (
-        _clean(_numbers(hdu, column).ravel(), keep_nan=True)[0].astype(float)
-        * _factor(hdu, column, axis_unit(name))
-        for column in (f"{prefix}_LO", f"{prefix}_HI")
+        _clean(np.frombuffer(data, dtype), keep_nan=True)[0].astype(float) * factor
+        for (dtype, data), factor in zip(edges, factors, strict=True)
     )
     if lo.size != hi.size or lo.size == 0:
-        raise hdu.error(f"{prefix}_LO has {lo.size} values, {prefix}_HI has {hi.size}")
+        raise ValueError(f"{prefix}_LO has {lo.size} values, {prefix}_HI has {hi.size}")
     # Equal edges mean that values belong to points rather than to bins.
     with np.errstate(invalid="ignore", over="ignore"):
         at_points = bool((np.abs(lo - hi) <= 1e-5 * np.abs(hi)).all())
     points = hi if at_points else np.append(lo, hi[-1])
     if not (np.abs(points) <= _MAX_AXIS).all():
-        raise hdu.error(f"{prefix}_LO and {prefix}_HI have values beyond {_MAX_AXIS:g}, or none")
+        raise ValueError(f"{prefix}_LO and {prefix}_HI have values beyond {_MAX_AXIS:g}, or none")
     if (np.diff(points) <= 0).any():
-        raise hdu.error(f"{prefix}_LO and {prefix}_HI do not rise from bin to bin")
+        raise ValueError(f"{prefix}_LO and {prefix}_HI do not rise from bin to bin")
     interp = "log" if name in _LOG_AXES else "lin"
     if interp == "log" and points[0] < 0:
-        raise hdu.error(f"{prefix}_LO has negative energies")
-    return (Axis.from_nodes if at_points else Axis.from_edges)(name, points, interp)
+        raise ValueError(f"{prefix}_LO has negative energies")
+    axis = (Axis.from_nodes if at_points else Axis.from_edges)(name, points, interp)
+    for array in (axis.edges, axis.center):
+        array.flags.writeable = False
+    return axis
 
 
 def _numbers(hdu: HDU, column: str) -> NDArray[Any]:

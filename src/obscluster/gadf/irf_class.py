@@ -8,12 +8,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from astropy import units as u
 
-from obscluster.exceptions import FormatError
-from obscluster.gadf.hdu import HDU
+from obscluster.gadf.structure import Structure
 
 __all__ = [
     "AXIS_PREFIXES",
@@ -100,32 +100,35 @@ def hdu_class_of(header: Mapping[str, Any]) -> str | None:
     return None
 
 
-def irf_class_of(hdu: HDU) -> str | None:
+# Most HDUs of an archive share their structure, so that what they are is found out once.
+@lru_cache(maxsize=128)
+def irf_class_of(structure: Structure) -> str | None:
     """Class of a response by its keywords, or else by its columns; None if it is none.
 
     Columns decide only if they are exactly the axes and values of one class.
     """
-    return hdu_class_of(hdu.header) or _class_by_columns(hdu)
+    return hdu_class_of(structure.header) or _class_by_columns(structure)
 
 
-def hdu_type_of(hdu: HDU) -> str | None:
+@lru_cache(maxsize=128)
+def hdu_type_of(structure: Structure) -> str | None:
     """GADF type of a HDU by its keywords, or else by its columns; None if it is none."""
-    hdu_class = hdu_class_of(hdu.header)
+    hdu_class = hdu_class_of(structure.header)
     if hdu_class is not None:
         return IRF_CLASSES[hdu_class].hdu_type
-    written = str(hdu.header.get("HDUCLAS1", "")).strip().lower()
+    written = str(structure.header.get("HDUCLAS1", "")).strip().lower()
     if written in _RUN_TABLES:
         return written
-    hdu_class = _class_by_columns(hdu)
+    hdu_class = _class_by_columns(structure)
     if hdu_class is not None:
         return IRF_CLASSES[hdu_class].hdu_type
-    names = _column_names(hdu)
+    names = _column_names(structure)
     found = (kind for kind, columns in _RUN_TABLES.items() if names.issuperset(columns))
     return next(found, None)
 
 
-def _class_by_columns(hdu: HDU) -> str | None:
-    names = _column_names(hdu)
+def _class_by_columns(structure: Structure) -> str | None:
+    names = _column_names(structure)
     prefixes = {name[:-3] for name in names if name.endswith(("_LO", "_HI"))}
     for hdu_class, spec in IRF_CLASSES.items():
         axes = [prefixes.intersection(AXIS_PREFIXES[axis]) for axis in spec.axes]
@@ -140,12 +143,12 @@ def _class_by_columns(hdu: HDU) -> str | None:
     return None
 
 
-def _column_names(hdu: HDU) -> set[str]:
+def _column_names(structure: Structure) -> set[str]:
     """Names of the columns in upper case; none if it is no table, or a damaged one."""
-    if not hdu.is_table:
+    if not structure.is_table:
         return set()
     try:
         # The data challenge of CTA writes BGD where the specification has BKG.
-        return {"BKG" if name.upper() == "BGD" else name.upper() for name in hdu.colnames}
-    except FormatError:
+        return {"BKG" if name == "BGD" else name for name in structure.by_upper_name}
+    except ValueError:
         return set()

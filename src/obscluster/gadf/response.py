@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from astropy import units as u
 from numpy.typing import NDArray
-from scipy.interpolate import RegularGridInterpolator
 
 from obscluster.exceptions import RequestError, unknown_name
 from obscluster.gadf.axis import Axis
@@ -127,6 +126,9 @@ class IRF:
 
     def _interpolate(self, name: str, points: list[Any]) -> NDArray[np.float64]:
         """Values of one column at points in the axes' units, never below zero."""
+        # Takes as long to load as all features of a hundred runs, which do without.
+        from scipy.interpolate import RegularGridInterpolator
+
         logarithmic = self.hdu_class.startswith("bkg")
         values = np.asarray(self.arrays[name], dtype=float)
         values = np.log(np.clip(values, _TINY, None)) if logarithmic else values

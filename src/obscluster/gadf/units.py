@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 from astropy import units as u
 
-__all__ = ["conversion_factor", "convertible_unit", "parse_unit"]
+__all__ = ["conversion_factor", "convertible_unit", "parse_unit", "unit_factor"]
 
 # Words of units as some productions spell them, in lower case, to FITS. Only whole words are
 # replaced, and only where the text as it stands is no unit or not the expected one: "S" is siemens,
@@ -82,6 +82,12 @@ def conversion_factor(text: str, unit: u.UnitBase) -> float | None:
     """Factor from the unit written in a file to the given one; None where they do not compare."""
     written = convertible_unit(text, unit)
     return None if written is None else float(written.to(unit))
+
+
+@lru_cache(maxsize=1024)
+def unit_factor(unit: u.UnitBase, other: u.UnitBase) -> float:
+    """Factor from one unit to another, which astropy works out anew each time."""
+    return float(unit.to(other))
 
 
 def _respelled(text: str) -> str:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from isal import igzip_lib, isal_zlib
 
 from obscluster.exceptions import FormatError, MissingDataError
+from obscluster.gadf.remote import is_remote, open_remote
 
 __all__ = ["Source", "open_source"]
 
 GZIP_MAGIC = b"\x1f\x8b"
-UNPACK_STEP = 1 << 18
+# Of packed data, unpacked in one go: no less than what a call is worth, and no more than what two
+# workers share evenly.
+MIN_STEP, MAX_STEP = 1 << 13, 1 << 20
+# How much of a plain file is read around a header; the next header is often in it, too.
+WINDOW = 1 << 14
 # Unpacked size at which a gzipped file is taken for damaged (real run files: a few MB; the
 # hdu-index of 100,000 runs: 90 MB). Small files are held to less: gzip packs zeros 1000 to 1, and
 # index files, the most repetitive of real ones, not 100 to 1.
@@ -26,6 +32,9 @@ class Source(Protocol):
 
     def read(self, start: int, stop: int) -> bytes:
         """Bytes from start to stop, fewer at the end of the file."""
+
+    def view(self, start: int, stop: int) -> memoryview:
+        """As `read`, for much data: without a copy where that can be."""
 
     def close(self) -> None:
         """Free what is held."""
@@ -50,22 +59,36 @@ def open_source(path: Path) -> Source:
         If there is no such file or it cannot be opened.
     """
     try:
-        file = path.open("rb")
+        # Not buffered: what is read is either a header, of which the source keeps more, or long.
+        file = open_remote(path) if is_remote(path) else path.open("rb", buffering=0)
         try:
             magic = file.read(2)
-            if magic != GZIP_MAGIC:
-                return PlainSource(file)
-            file.seek(0)
-            packed = file.read()
+            size = file.seek(0, 2)
         except OSError:
             file.close()
             raise
     except FileNotFoundError:
         raise MissingDataError("no such file", path) from None
     except OSError as error:
-        raise MissingDataError(f"cannot be read ({error.strerror or error})", path) from None
-    file.close()
-    return GzipSource(packed, path)
+        raise _unreadable(error, path) from None
+    return GzipSource(file, size, path) if magic == GZIP_MAGIC else PlainSource(file, size, path)
+
+
+def _unreadable(error: OSError, path: Path) -> MissingDataError:
+    return MissingDataError(f"cannot be read ({error.strerror or error})", path)
+
+
+def _read(file: BinaryIO, start: int, size: int, path: Path) -> bytes:
+    """Bytes from a position on, fewer at the end of the file."""
+    try:
+        file.seek(start)
+        found = file.read(size)
+        # One call may give less than there is.
+        while len(found) < size and (more := file.read(size - len(found))):
+            found += more
+    except OSError as error:
+        raise _unreadable(error, path) from None
+    return found
 
 
 class PlainSource:
@@ -75,11 +98,18 @@ class PlainSource:
     ----------
     file
         File opened for reading bytes.
+    size : int
+        Its length.
+    path : `~pathlib.Path`
+        The file, for messages.
     """
 
-    def __init__(self, file: BinaryIO):
+    def __init__(self, file: BinaryIO, size: int, path: Path):
         self._file = file
-        self._size = file.seek(0, 2)
+        self._size = size
+        self._path = path
+        self._window_start = 0
+        self._window = b""
 
     def read(self, start: int, stop: int) -> bytes:
         """Bytes from start to stop, fewer at the end of the file."""
@@ -87,8 +117,18 @@ class PlainSource:
         stop = min(stop, self._size)
         if start >= stop:
             return b""
-        self._file.seek(start)
-        return self._file.read(stop - start)
+        first = start - self._window_start
+        if not 0 <= first <= stop - self._window_start <= len(self._window):
+            self._window_start, first = start, 0
+            self._window = _read(self._file, start, max(stop - start, WINDOW), self._path)
+        return self._window[first : stop - self._window_start]
+
+    def view(self, start: int, stop: int) -> memoryview:
+        """Bytes from start to stop, fewer at the end of the file."""
+        stop = min(stop, self._size)
+        if start - self._window_start >= 0 and stop - self._window_start <= len(self._window):
+            return memoryview(self.read(start, stop))
+        return memoryview(_read(self._file, start, max(stop - start, 0), self._path))
 
     def close(self) -> None:
         """Close the file."""
@@ -100,19 +140,26 @@ class GzipSource:
 
     Parameters
     ----------
-    packed : bytes
-        The file's content.
+    file
+        File opened for reading bytes.
+    size : int
+        Its length.
     path : `~pathlib.Path`
         The file, for messages.
     """
 
-    def __init__(self, packed: bytes, path: Path):
-        self._packed = packed
+    def __init__(self, file: BinaryIO, size: int, path: Path):
+        self._file = file
+        self._packed_size = size
         self._path = path
-        self._limit = min(MAX_UNPACKED_BYTES, max(SMALL_UNPACKED_BYTES, MAX_RATIO * len(packed)))
-        self._buffer = bytearray()
+        self._limit = min(MAX_UNPACKED_BYTES, max(SMALL_UNPACKED_BYTES, MAX_RATIO * size))
+        self._used = 0
+        # What was unpacked so far, in pieces as they came, and where each begins.
+        self._pieces: list[bytes] = []
+        self._starts: list[int] = []
+        self._size = 0
         self._stream = isal_zlib.decompressobj(wbits=31)
-        self._truncated = False
+        self._between = self._truncated = False
 
     def read(self, start: int, stop: int) -> bytes:
         """Bytes from start to stop, fewer at the end of the file.
@@ -122,34 +169,73 @@ class GzipSource:
         FormatError
             If the packed data is damaged or ends too early.
         """
-        while len(self._buffer) < stop and self._packed:
-            self._unpack()
-        if len(self._buffer) < stop and self._truncated:
-            raise self._error("truncated gzip data")
-        return bytes(memoryview(self._buffer)[start:stop])
+        return bytes(self.view(start, stop))
 
-    def _unpack(self) -> None:
+    def view(self, start: int, stop: int) -> memoryview:
+        """As `read`, without a copy where what is wanted was unpacked in one go.
+
+        Raises
+        ------
+        FormatError
+            If the packed data is damaged or ends too early.
+        """
+        while self._size < stop and self._used < self._packed_size:
+            self._unpack(stop)
+        if self._size < stop and self._truncated:
+            raise self._error("truncated gzip data")
+        stop = min(stop, self._size)
+        if start >= stop:
+            return memoryview(b"")
+        first = bisect_right(self._starts, start) - 1
+        parts = []
+        for piece, begin in zip(self._pieces[first:], self._starts[first:], strict=True):
+            if begin >= stop:
+                break
+            parts.append(memoryview(piece)[max(start - begin, 0) : stop - begin])
+        return parts[0] if len(parts) == 1 else memoryview(b"".join(parts))
+
+    def _unpack(self, stop: int) -> None:
+        """Unpack about as far as is wanted: the file so far tells how much its data shrank."""
+        ratio = max(self._size / self._used, 1.0) if self._used else 1.0
+        step = min(max(int(1.02 * (stop - self._size) / ratio), MIN_STEP), MAX_STEP)
+        packed = _read(self._file, self._used, step, self._path)
+        if not packed:
+            # The file was cut while it was read.
+            self._packed_size = self._used
+        if self._between:
+            # Padding after a member is ignored.
+            self._used += len(packed)
+            packed = packed.lstrip(b"\0")
+            self._used -= len(packed)
+            if not packed:
+                return
+            self._between = False
         try:
-            chunk = self._stream.decompress(self._packed, UNPACK_STEP)
+            piece = self._stream.decompress(packed, self._limit + 1 - self._size)
         except igzip_lib.IsalError as error:  # type: ignore[misc]  # its stub is not a class
             raise self._error(f"damaged gzip data ({error})") from None
-        self._buffer += chunk
-        if len(self._buffer) > self._limit:
+        self._used += len(packed)
+        if piece:
+            self._starts.append(self._size)
+            self._pieces.append(piece)
+            self._size += len(piece)
+        if self._size > self._limit:
             raise self._error("too large for a run file: it unpacks further")
         if self._stream.eof:
-            # Several gzip members in a row are one file; padding after the last is ignored.
-            self._packed = self._stream.unused_data.lstrip(b"\0")
+            # Several gzip members in a row are one file.
+            self._used -= len(self._stream.unused_data)
             self._stream = isal_zlib.decompressobj(wbits=31)
+            self._between, self._truncated = True, False
             return
-        self._packed = self._stream.unconsumed_tail
-        # What was unpacked so far may hold all that is wanted: see read.
-        self._truncated = not self._packed and len(chunk) < UNPACK_STEP
+        # What was unpacked so far may hold all that is wanted: see view.
+        self._truncated = self._used >= self._packed_size
 
     def _error(self, what: str) -> FormatError:
-        done = len(self._buffer)
-        return FormatError(f"{what} after {done} unpacked bytes; fetch the file again", self._path)
+        text = f"{what} after {self._size} unpacked bytes; fetch the file again"
+        return FormatError(text, self._path)
 
     def close(self) -> None:
-        """Forget the data."""
-        self._packed = b""
-        self._buffer = bytearray()
+        """Close the file and forget the data."""
+        self._file.close()
+        self._used = self._packed_size
+        self._pieces, self._starts, self._size = [], [], 0

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from astropy.table import QTable, Table, vstack
@@ -17,7 +17,11 @@ from obscluster.checksum import checksum
 from obscluster.exceptions import ArchiveError, ObsClusterWarning, RequestError
 from obscluster.grouping.rules import Rule, rule_from_record
 from obscluster.grouping.trees import prune_tree, reorder_leaves
+from obscluster.grouping.view import grouping_html
 from obscluster.yaml_file import plain, read_yaml, write_yaml
+
+if TYPE_CHECKING:
+    from obscluster.store import DataStore
 
 __all__ = ["UNASSIGNED", "Grouping"]
 
@@ -152,6 +156,49 @@ class Grouping:
         wanted = np.atleast_1d(np.asarray(obs_ids, dtype=np.int64))
         return np.array([known.get(i, UNASSIGNED) for i in wanted.tolist()], dtype=np.int64)
 
+    def to_gammapy(
+        self,
+        archive: str | os.PathLike[str] | DataStore,
+        required_irf: Iterable[str] = ("aeff", "edisp"),
+    ) -> dict[str, Any]:
+        """Gammapy's observations of each group, to go on with makers of one's own.
+
+        Parameters
+        ----------
+        archive : str, path or `~obscluster.store.DataStore`
+            Where the runs are.
+        required_irf : iterable of str
+            Runs without these responses are left out, with a `SkippedRunWarning`.
+
+        Returns
+        -------
+        observations : dict
+            ``group_<label>`` to `gammapy.data.Observations`; runs in no group are left out.
+
+        Raises
+        ------
+        ArchiveError
+            If the archive cannot be read.
+        RequestError
+            If Gammapy is not installed; the message says which extra has it.
+
+        Examples
+        --------
+        Maps of each group, with makers of one's own::
+
+            grouping = Grouping.read("groups/")
+            groups = grouping.to_gammapy(archive, required_irf=["aeff", "edisp", "psf", "bkg"])
+            datasets = {
+                name: DatasetsMaker(makers).run(empty, observations)
+                for name, observations in groups.items()
+            }
+        """
+        # Reduction stands above grouping, and groups need no Gammapy; but who holds a grouping
+        # looks for its ways out here. Loaded on this call alone: see `test_architecture.py`.
+        from obscluster.reduction import to_gammapy
+
+        return to_gammapy(self, archive, required_irf)
+
     def reordered(self, order: ArrayLike) -> Grouping:
         """The same grouping with its rows in another order.
 
@@ -212,6 +259,10 @@ class Grouping:
             lines.append(f"  group_{label}{name}: {(self.labels == label).sum()}")
         n_rest = int((self.labels == UNASSIGNED).sum())
         return "\n".join(lines + ([f"  unassigned: {n_rest}"] if n_rest else []))
+
+    def _repr_html_(self) -> str:
+        """For a notebook: one sentence, the groups, and what there is to know of them."""
+        return grouping_html(self)
 
     def write(
         self,

@@ -2,7 +2,7 @@
 
 - `config`: what to do, from ``reduce.yaml``.
 - `archive`: Gammapy's observations of each group.
-- `makers`: one run to a dataset, in one and three dimensions.
+- `makers`: one run to a dataset, in one and three dimensions; `mask`: what of it is used.
 - `groups`: every group to a stacked dataset, written and resumed.
 - `result`: what was written, read back.
 - `fit`: the joint fit; `tables` and `fit_files`: what is written of it.

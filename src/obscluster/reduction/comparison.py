@@ -16,6 +16,7 @@ from gammapy.datasets import Datasets
 
 from obscluster.exceptions import RequestError
 from obscluster.reduction.config import FitConfig, ReduceConfig, make_reduce_config
+from obscluster.reduction.files import COMPARISON_FILE
 from obscluster.reduction.fit import JointFit, fit_datasets
 from obscluster.reduction.geometry import empty_map_dataset, is_spectrum
 from obscluster.reduction.messages import captured
@@ -28,6 +29,9 @@ __all__ = ["compare_groupings", "describe_comparison", "write_comparison"]
 PER_RUN, PER_GROUP, STACKED = "per run", "per group", "all stacked"
 # As `obscluster.assess` names what it compares.
 _LOSSES = {PER_GROUP: "these groups", STACKED: "all stacked"}
+
+# Gammapy's names of parameters to those of the source whose information is lost.
+_PREDICTED = {"alpha": "index", "beta": "curvature", "sigma": "size"}
 
 # With more bins than this without OFF counts, the profile likelihood (W statistic) is biased.
 _MANY_EMPTY = 0.5
@@ -184,7 +188,7 @@ def _add_predictions(table: QTable, names: list[str], losses: Table) -> None:
         )
     rows = {str(row["grouping"]): row for row in losses}
     for name in names:
-        column = f"{name} inflation"
+        column = f"{_PREDICTED.get(name, name)} inflation"
         if column in losses.colnames:
             found = [rows.get(_LOSSES.get(str(g), "")) for g in table["grouping"]]
             table[f"{name} predicted"] = [
@@ -245,5 +249,5 @@ def write_comparison(
     with staged_directory(Path(output), overwrite) as staging:
         content = table.copy()
         content.meta["versions"] = versions()
-        content.write(staging / "comparison.ecsv", format="ascii.ecsv")
-    return ["comparison.ecsv"]
+        content.write(staging / COMPARISON_FILE, format="ascii.ecsv")
+    return [COMPARISON_FILE]

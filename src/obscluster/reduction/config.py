@@ -19,8 +19,7 @@ from pydantic import (
 )
 
 from obscluster.description import Strict, validated
-from obscluster.exceptions import RequestError
-from obscluster.yaml_file import read_yaml
+from obscluster.yaml_file import Document, read_document
 
 __all__ = [
     "BackgroundConfig",
@@ -202,15 +201,26 @@ class ReduceConfig(Strict):
         return ("aeff-max",) if self.kind == "1d" else ("aeff-max", "offset-max")
 
 
-def make_reduce_config(content: dict[str, Any]) -> ReduceConfig:
+def make_reduce_config(
+    content: dict[str, Any], document: Document | None = None, at: tuple[str | int, ...] = ()
+) -> ReduceConfig:
     """Checked description of a reduction.
+
+    Parameters
+    ----------
+    content : dict
+        Keys and values.
+    document : `~obscluster.yaml_file.Document`, optional
+        Where they stand in a file, for the messages.
+    at : tuple
+        Under which key they stand there.
 
     Raises
     ------
     RequestError
         If a key is unknown or a value is not usable; the message names it and what is allowed.
     """
-    return validated(ReduceConfig, content)
+    return validated(ReduceConfig, content, document, at)
 
 
 def read_reduce_config(path: Path) -> ReduceConfig:
@@ -223,10 +233,7 @@ def read_reduce_config(path: Path) -> ReduceConfig:
     RequestError
         If a key is unknown or a value is not usable; the message names it.
     """
-    content = read_yaml(path)
-    if "reduce" in content:
-        content = content["reduce"] or {}
-    try:
-        return make_reduce_config(content)
-    except RequestError as error:
-        raise RequestError(f"{path}: {error}") from None
+    document = read_document(path)
+    if "reduce" not in document.content:
+        return make_reduce_config(document.content, document)
+    return make_reduce_config(document.content["reduce"] or {}, document, ("reduce",))

@@ -9,15 +9,20 @@ from typing import Any
 from gammapy.modeling.models import Models
 from gammapy.utils.scripts import to_yaml, write_yaml
 
+from obscluster.exceptions import ArchiveError
 from obscluster.reduction.stack import GroupStack
-from obscluster.yaml_file import plain
+from obscluster.yaml_file import plain, read_yaml
 
 __all__ = [
+    "COMPARISON_FILE",
     "DATASETS_FILE",
+    "FIT_DIRECTORY",
+    "FIT_FILE",
     "MODELS_FILE",
     "RECORD_FILE",
     "RUNS_FILE",
     "RUNS_MODELS_FILE",
+    "recorded_files",
     "write_datasets",
     "write_lists",
 ]
@@ -25,6 +30,10 @@ __all__ = [
 DATASETS_FILE = "datasets.yaml"
 MODELS_FILE = "models.yaml"
 RECORD_FILE = "reduction.yaml"
+# Where `obscluster fit` puts its results unless told, within those of the reduction.
+FIT_DIRECTORY = "fit"
+FIT_FILE = "fit.yaml"
+COMPARISON_FILE = "comparison.ecsv"
 RUNS_FILE = "runs.yaml"
 RUNS_MODELS_FILE = "runs_models.yaml"
 
@@ -83,3 +92,19 @@ def write_lists(directory: Path, groups: Mapping[str, Any]) -> None:
 
 def _write_list(path: Path, entries: list[dict[str, Any]]) -> None:
     write_yaml(to_yaml({"datasets": entries}), path, checksum=True)
+
+
+def recorded_files(record: Path) -> set[str]:
+    """Files that an earlier result says are its own, by plain name.
+
+    Parameters
+    ----------
+    record : `~pathlib.Path`
+        ``reduction.yaml`` or ``fit.yaml``; if it is not there, nothing is known.
+    """
+    try:
+        files = read_yaml(record).get("files")
+    except ArchiveError:
+        return set()
+    names = files if isinstance(files, list) else []
+    return {name for name in names if isinstance(name, str) and Path(name).name == name}

@@ -13,7 +13,7 @@ from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.table import Table
 from gammapy.datasets import Datasets
-from gammapy.modeling import Fit
+from gammapy.modeling import Fit, Parameter
 from gammapy.modeling.models import FoVBackgroundModel, Models
 from numpy.typing import NDArray
 
@@ -23,11 +23,12 @@ from obscluster.reduction.geometry import is_spectrum
 from obscluster.reduction.messages import captured
 from obscluster.reduction.models import SOURCE_NAME, set_starting_amplitude, source_model
 from obscluster.reduction.result import Reduction, read_reduction
-from obscluster.reduction.tables import (
-    parameter_table,
-)
+from obscluster.reduction.tables import parameter_table
 
 __all__ = ["JointFit", "fit_datasets", "fit_reduction"]
+
+# In deg, and no round numbers: see `_scan_size`.
+_SIZES = tuple(np.geomspace(0.0237, 0.647, 8).tolist())
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +83,7 @@ class JointFit:
         lines = [f"{self.config.model}, {len(self.datasets)} datasets, {self.n_bins} bins"]
         for row in self.parameters:
             if not row["frozen"] and row["model"] == SOURCE_NAME:
-                unit = f" {row['unit']}" if row["unit"] else ""
+                unit = f" {u.Unit(row['unit']).to_string('fits')}" if row["unit"] else ""
                 lines.append(f"  {row['name']}: {row['value']:.5g} +- {row['error']:.2g}{unit}")
         lines.append(f"  statistic: {self.stat:.2f}, fitted in {self.seconds:.2f} s")
         return "\n".join(lines if self.success else [*lines, f"  not converged: {self.message}"])
@@ -121,6 +122,12 @@ def fit_datasets(
             raise RequestError(
                 "no bin of any dataset is within the safe range and the energies of the fit; "
                 "widen fit.min and fit.max, or the energy axis"
+            )
+        n_free = len(copies.models.parameters.free_parameters)
+        if n_bins < n_free:
+            raise RequestError(
+                f"{n_bins} bins cannot tell {n_free} free parameters; widen fit.min and fit.max, "
+                "or take a model with fewer"
             )
         set_starting_amplitude(copies)
         start = time.perf_counter()
@@ -166,9 +173,26 @@ def _fit_spectrum_first(datasets: Datasets) -> None:
     spatial = datasets.models[SOURCE_NAME].spatial_model
     if spatial is None:
         return
+    if "sigma" in spatial.parameters.names:
+        _scan_size(datasets, spatial.sigma)
     with datasets.models.restore_status(restore_values=False):
         spatial.freeze()
         Fit().optimize(datasets)
+
+
+def _scan_size(datasets: Datasets, sigma: Parameter) -> None:
+    """Set the size to the best of a few.
+
+    Gammapy's prediction jumps where the size is a fraction of the pixels, by a small amount that
+    is a wall to a minimiser that begins there.
+    """
+    stats = {}
+    for size in _SIZES:
+        sigma.value = size
+        set_starting_amplitude(datasets)
+        stats[size] = datasets.stat_sum()
+    sigma.value = min(stats, key=lambda size: stats[size])
+    set_starting_amplitude(datasets)
 
 
 def _background_model(dataset: Any) -> FoVBackgroundModel | None:

@@ -12,7 +12,7 @@ from astropy import units as u
 from astropy.table import Table
 
 from obscluster.reduction.config import make_reduce_config
-from obscluster.reduction.files import MODELS_FILE
+from obscluster.reduction.files import COMPARISON_FILE, FIT_FILE, MODELS_FILE, recorded_files
 from obscluster.reduction.fit import JointFit
 from obscluster.reduction.messages import captured
 from obscluster.reduction.result import Reduction
@@ -26,8 +26,6 @@ from obscluster.results import staged_directory, versions
 from obscluster.yaml_file import write_yaml
 
 __all__ = ["write_fit"]
-
-FIT_FILE = "fit.yaml"
 
 
 def write_fit(
@@ -66,10 +64,13 @@ def write_fit(
                 fit.datasets, reduction.position, u.Quantity(config.region.radius)
             ),
         }
-        points = flux_point_table(fit.datasets, fit.config.flux_points_per_decade)
+        points = flux_point_table(fit.datasets, fit.config.flux_points_per_decade, config.workers)
         if points is not None:
             tables["flux_points.ecsv"] = points
-    with staged_directory(Path(output), overwrite) as staging:
+    output = Path(output)
+    # A comparison is written after the fit that it belongs to.
+    stale = recorded_files(output / FIT_FILE) | {COMPARISON_FILE}
+    with staged_directory(output, overwrite) as staging:
         for name, table in tables.items():
             table.write(staging / name, format="ascii.ecsv")
         with captured():
@@ -78,6 +79,8 @@ def write_fit(
             _draw(fit, reduction, staging, tables)
         files = sorted({path.name for path in staging.iterdir()} | {FIT_FILE})
         write_yaml(staging / FIT_FILE, _record(fit, reduction, dict(messages), files))
+    for name in stale - set(files):
+        (output / name).unlink(missing_ok=True)
     return files
 
 

@@ -143,7 +143,7 @@ def exclusion_mask(config: ReduceConfig, position: SkyCoord) -> Map | None:
         if Path(asked.file).suffix == ".reg":
             found += parse_regions(_read_text(asked.file))
         else:
-            mask = _read_mask(asked.file)
+            mask = _read_mask(asked.file, position)
     if mask is None and not found:
         return None
     if mask is None:
@@ -159,13 +159,22 @@ def _read_text(name: str) -> str:
         raise RequestError(f"exclusion.file {name}: cannot be read ({error})") from None
 
 
-def _read_mask(name: str) -> Map:
+def _read_mask(name: str, position: SkyCoord) -> Map:
     try:
         mask = Map.read(name)
         if not mask.geom.is_flat:
             raise ValueError("has an energy axis; expected an image")
         mask = mask.sum_over_axes(keepdims=False)
+        if not mask.geom.contains(position).all():
+            center = mask.geom.center_skydir.icrs
+            raise ValueError(
+                f"is around RA {center.ra.deg:.3f}, Dec {center.dec.deg:.3f} and does not hold the "
+                f"target at {position.icrs.ra.deg:.3f}, {position.icrs.dec.deg:.3f}; check its WCS"
+            )
     except Exception as error:  # noqa: BLE001 a FITS file can be anything
-        raise RequestError(f"exclusion.file {name}: not an image of a mask ({error})") from None
+        why = str(error) if error.args and error.args[0] else "has no coordinates of the sky"
+        raise RequestError(
+            f"exclusion.file {name}: {why}; expected a FITS image of the sky, 0 where it excludes"
+        ) from None
     # True and False have become numbers on their way through the file.
     return Map.from_geom(mask.geom, data=mask.data != 0)

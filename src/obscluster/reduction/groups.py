@@ -31,8 +31,12 @@ from obscluster.reduction.archive import (
 )
 from obscluster.reduction.config import ReduceConfig
 from obscluster.reduction.files import (
+    COMPARISON_FILE,
+    FIT_DIRECTORY,
+    FIT_FILE,
     MODELS_FILE,
     RECORD_FILE,
+    recorded_files,
     write_datasets,
     write_lists,
 )
@@ -75,7 +79,8 @@ def reduce_groups(
     progress : callable, optional
         ``progress(iterable, total, what)`` wraps long loops.
     overwrite : bool
-        Replace earlier results in the output; groups in it that are as asked are kept.
+        Replace earlier results in the output; groups in it that are as asked are kept. A fit in
+        it, of datasets that change, is removed.
 
     Returns
     -------
@@ -106,7 +111,7 @@ def reduce_groups(
     for name in _reduce(todo, plan, data_store, keys, parts, progress):
         done[name] = parts / name
     places = {name: place for name, place in done.items() if place is not None}
-    record = _write(output, overwrite, places, plan, data_store)
+    record = _write(output, overwrite, places, parts, plan, data_store)
     shutil.rmtree(parts)
     return Reduction(output, record)
 
@@ -191,7 +196,7 @@ def _reduce_group(
             messages.update(outcome.messages)
     staging = parts / f".{name}.{os.getpid()}"
     shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir()
+    _make_directory(staging)
     with captured() as said:
         datasets = write_datasets(staging, stack)
     files = [name for dataset in datasets for name in dataset["files"]]
@@ -211,11 +216,17 @@ def _reduce_group(
 
 
 def _write(
-    output: Path, overwrite: bool, places: Mapping[str, Path], plan: Plan, data_store: DataStore
+    output: Path,
+    overwrite: bool,
+    places: Mapping[str, Path],
+    parts: Path,
+    plan: Plan,
+    data_store: DataStore,
 ) -> dict[str, Any]:
     """Put the groups together, and make them appear at once."""
     groups = {name: read_yaml(place / GROUP_FILE) for name, place in places.items()}
     if not any(group["obs_ids"] for group in groups.values()):
+        shutil.rmtree(parts)
         reasons = {why for group in groups.values() for why in group["skipped"].values()}
         more = " ..." if len(reasons) > 3 else ""
         raise RequestError(f"no run can be reduced: {'; '.join(sorted(reasons)[:3])}{more}")
@@ -228,7 +239,8 @@ def _write(
         "position": {"ra": float(plan.position.ra.deg), "dec": float(plan.position.dec.deg)},
         "groups": groups,
     }
-    stale = _files_of(output)
+    stale = recorded_files(output / RECORD_FILE)
+    before = _checksums(output)
     with staged_directory(output, overwrite) as staging:
         for name, group in groups.items():
             for file in group["checksums"]:
@@ -239,17 +251,36 @@ def _write(
             staging / MODELS_FILE, write_covariance=False, checksum=True
         )
         record["files"] = sorted({path.name for path in staging.iterdir()} | {RECORD_FILE})
-        write_yaml(staging / RECORD_FILE, record)
+        is_new = not output.exists()
+        if is_new:
+            write_yaml(staging / RECORD_FILE, record)
+        else:
+            # Until all files are replaced, no record says what they are.
+            (output / RECORD_FILE).unlink(missing_ok=True)
+            if {name: group["checksums"] for name, group in groups.items()} != before:
+                remove_fit(output / FIT_DIRECTORY)
     for name in stale - set(record["files"]):
         (output / name).unlink(missing_ok=True)
+    if not is_new:
+        part = output / f".{RECORD_FILE}.{os.getpid()}"
+        write_yaml(part, record)
+        part.replace(output / RECORD_FILE)
     return record
 
 
-def _files_of(output: Path) -> set[str]:
-    """Files that an earlier reduction says are its own, by plain name."""
+def _checksums(output: Path) -> dict[str, Any]:
+    """Checksums of the datasets that are there already, by group."""
     try:
-        files = read_yaml(output / RECORD_FILE).get("files")
+        groups = read_yaml(output / RECORD_FILE).get("groups") or {}
     except ArchiveError:
-        return set()
-    names = files if isinstance(files, list) else []
-    return {name for name in names if isinstance(name, str) and Path(name).name == name}
+        return {}
+    return {name: group.get("checksums") for name, group in groups.items()}
+
+
+def remove_fit(directory: Path) -> None:
+    """Take away a fit of datasets that are no more; files that are not its own stay."""
+    names = recorded_files(directory / FIT_FILE)
+    for name in names | ({COMPARISON_FILE} if names else set()):
+        (directory / name).unlink(missing_ok=True)
+    if names and not any(directory.iterdir()):
+        directory.rmdir()

@@ -8,12 +8,16 @@ two processes 0.75 times.
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
+import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import numpy as np
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 from gammapy.data import Observation
@@ -23,7 +27,6 @@ from gammapy.makers import (
     MapDatasetMaker,
     ReflectedRegionsBackgroundMaker,
     ReflectedRegionsFinder,
-    SafeMaskMaker,
     SpectrumDatasetMaker,
     WobbleRegionsFinder,
 )
@@ -38,10 +41,14 @@ from obscluster.reduction.geometry import (
     is_point,
     on_region,
 )
+from obscluster.reduction.mask import safe_mask_maker
 from obscluster.reduction.messages import captured
 from obscluster.reduction.ring import RingRegionBackgroundMaker
 
 __all__ = ["Outcome", "Plan", "make_plan", "reduce_observation", "reduce_runs", "run_name"]
+
+# Where the response does not tell how far a run sees.
+_FIELD_OF_VIEW = 5 * u.deg
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,11 +137,24 @@ def reduce_runs(
     # A forked process has Gammapy loaded already, which takes longer than many a reduction.
     methods = multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("fork" if "fork" in methods else None)
-    with ProcessPoolExecutor(min(workers, len(observations)), context) as pool:
+    with ProcessPoolExecutor(min(workers, len(observations)), context, _as_worker) as pool:
         with captured():
             # Processes start here; newer Pythons warn of forking beside threads.
             outcomes = pool.map(reduce, observations)
         yield from outcomes
+
+
+def _as_worker() -> None:
+    """Leave interrupts to the main process, and end with it even if it is killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def end_with_parent() -> None:
+        parent = multiprocessing.parent_process()
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
 def reduce_run(plan: Plan, observation: Observation) -> Outcome:
@@ -210,9 +230,31 @@ def _reduce_1d(plan: Plan, observation: Observation) -> SpectrumDataset:
         containment_correction=config.region.containment_correction and not pointlike,
     )
     dataset = empty_spectrum_dataset(config, region, run_name(observation.obs_id))
+    _check_field(observation, dataset.counts.geom.center_skydir)
     dataset = maker.run(dataset, observation)
     dataset = _background_1d(plan, region).run(dataset, observation)
-    return _safe_mask_maker(plan).run(dataset, observation)
+    return safe_mask_maker(config, plan.position).run(dataset, observation)
+
+
+def _check_field(observation: Observation, center: SkyCoord) -> None:
+    """Check that a run sees the region.
+
+    Gammapy finds reflected regions on a map that reaches to it, whose size knows no limit.
+
+    Raises
+    ------
+    RequestError
+        If the region is beyond the offsets of the response.
+    """
+    offset = observation.aeff.axes["offset"]
+    # The response of point-like runs is often for one offset, which says nothing of the field.
+    limit = offset.edges.max() if offset.nbin > 1 else _FIELD_OF_VIEW
+    separation = center.separation(observation.get_pointing_icrs(observation.tmid))
+    if separation > limit:
+        raise RequestError(
+            f"the region is {separation.deg:.3g} deg from the pointing, and the response ends at "
+            f"{limit.to_value('deg'):.3g} deg"
+        )
 
 
 def _background_1d(plan: Plan, region: Any) -> Any:
@@ -238,21 +280,16 @@ def _reduce_3d(plan: Plan, observation: Observation) -> MapDataset:
     name = run_name(observation.obs_id)
     width = 2 * u.Quantity(config.safe_mask.offset_max)
     whole = empty_map_dataset(config, plan.position, f"{name}-whole")
+    separation = plan.position.separation(pointing)
+    if separation > (u.Quantity(config.map.width) + width) / np.sqrt(2):
+        raise RequestError(
+            f"no part of the map is in the field of view: the target is {separation.deg:.3g} deg "
+            "from the pointing"
+        )
     dataset = whole.cutout(pointing, width=width, name=name)
     dataset = MapDatasetMaker().run(dataset, observation)
-    dataset = _safe_mask_maker(plan).run(dataset, observation)
+    dataset = safe_mask_maker(config, plan.position).run(dataset, observation)
     background = FoVBackgroundMaker(
         method=config.background.fov_method, exclusion_mask=plan.exclusion
     )
     return background.run(dataset, observation)
-
-
-def _safe_mask_maker(plan: Plan) -> SafeMaskMaker:
-    asked = plan.config.safe_mask
-    return SafeMaskMaker(
-        methods=list(plan.config.safe_methods),
-        aeff_percent=asked.aeff_percent,
-        bias_percent=asked.bias_percent,
-        offset_max=u.Quantity(asked.offset_max),
-        position=plan.position,
-    )

@@ -10,6 +10,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from obscluster.checksum import checksum
 from obscluster.exceptions import ArchiveError
 from obscluster.reduction.files import RECORD_FILE
@@ -32,11 +34,32 @@ def group_key(plan: Plan, data_store: DataStore, name: str, obs_ids: list[int]) 
         "exclusion": None if file is None else checksum(Path(file)),
         "archive": str(data_store.base_dir.absolute()),
         "index": [checksum(path) for path in data_store.index_files],
+        # A file that was mended since makes another dataset.
+        "files": _files(data_store, obs_ids),
         "group": name,
         "obs_ids": obs_ids,
         "gammapy": version("gammapy"),
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _files(data_store: DataStore, obs_ids: list[int]) -> list[list[Any]]:
+    """Name, size and time of the files of runs."""
+    table = data_store.hdu_table
+    rows = table[np.isin(np.asarray(table["OBS_ID"]), obs_ids)]
+    names = {
+        "/".join(str(part).strip() for part in pair)
+        for pair in zip(rows["FILE_DIR"], rows["FILE_NAME"], strict=True)
+    }
+    found: list[list[Any]] = []
+    for name in sorted(names):
+        try:
+            status = (Path(data_store.base_dir) / name).stat()
+        except OSError:
+            found.append([name])
+        else:
+            found.append([name, status.st_size, status.st_mtime_ns])
+    return found
 
 
 def find_complete(name: str, key: str, parts: Path, output: Path) -> Path | None:
@@ -47,9 +70,14 @@ def find_complete(name: str, key: str, parts: Path, output: Path) -> Path | None
         except ArchiveError:
             continue
         record = record if file == GROUP_FILE else (record.get("groups") or {}).get(name) or {}
-        if record.get("key") == key and all(
-            (place / n).is_file() and checksum(place / n) == value
-            for n, value in record["checksums"].items()
+        # What made every run fail may be mended, even if it is not in the key.
+        if (
+            record.get("key") == key
+            and record["obs_ids"]
+            and all(
+                (place / n).is_file() and checksum(place / n) == value
+                for n, value in record["checksums"].items()
+            )
         ):
             if place == output:
                 # The output is about to be replaced.

@@ -89,7 +89,7 @@ def _fitted_range(datasets: Datasets) -> tuple[u.Quantity, u.Quantity]:
     return edges[0], edges[-1]
 
 
-def flux_point_table(datasets: Datasets, per_decade: int) -> Table | None:
+def flux_point_table(datasets: Datasets, per_decade: int, workers: int = 1) -> Table | None:
     """Flux points of all datasets together; None if none are wanted.
 
     Parameters
@@ -98,6 +98,8 @@ def flux_point_table(datasets: Datasets, per_decade: int) -> Table | None:
         The datasets with the fitted models.
     per_decade : int
         About how many; edges are those of the datasets.
+    workers : int
+        Number of processes.
 
     Returns
     -------
@@ -116,8 +118,11 @@ def flux_point_table(datasets: Datasets, per_decade: int) -> Table | None:
         chosen = np.append(chosen[: max(1, len(chosen) - 1)], edges[-1])
     copies = Datasets([dataset.copy(name=dataset.name) for dataset in datasets])
     copies.models = datasets.models.copy()
+    # Points are multiples of the fit; those of a negative one would have their limits below them.
+    amplitude = copies.models[SOURCE_NAME].spectral_model.amplitude
+    amplitude.value = abs(amplitude.value) or amplitude.error
     estimator = FluxPointsEstimator(
-        energy_edges=chosen, source=SOURCE_NAME, selection_optional=["ul"]
+        energy_edges=chosen, source=SOURCE_NAME, selection_optional=["ul"], n_jobs=workers
     )
     table = estimator.run(copies).to_table(sed_type="dnde", format="gadf-sed")
     # One row per dataset and energy is more than a table of points needs.

@@ -26,7 +26,7 @@ from obscluster.report.style import (
     group_text,
 )
 
-__all__ = ["plot_dendrogram"]
+__all__ = ["leaf_positions", "plot_dendrogram"]
 
 MAX_LABELLED_LEAVES = 60
 
@@ -143,15 +143,35 @@ def _tree(
     the chains of single linkage; children come before their parents in a linkage matrix.
     """
     n_leaves = len(group)
+    position, level = leaf_positions(merges)
+    owner = np.concatenate([group, np.full(n_leaves - 1, None, dtype=object)])
+    for node, (left, right) in enumerate(merges[:, :2].astype(int), start=n_leaves):
+        owner[node] = owner[left] if owner[left] == owner[right] else None
+    return position, level, owner
+
+
+def leaf_positions(
+    merges: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Place and height of every node of a tree, leaves first.
+
+    Parameters
+    ----------
+    merges : `~numpy.ndarray`
+        In SciPy's format, shape (n - 1, 4).
+
+    Returns
+    -------
+    position, level : `~numpy.ndarray`
+        Shape (2 n - 1,); leaves are at 0, 1, ... and at height 0.
+    """
+    n_leaves = len(merges) + 1
     position = np.empty(2 * n_leaves - 1)
     leaves = hierarchy.leaves_list(merges) if len(merges) else np.zeros(1, dtype=int)
     position[leaves] = np.arange(n_leaves)
-    level = np.concatenate([np.zeros(n_leaves), merges[:, 2]])
-    owner = np.concatenate([group, np.full(n_leaves - 1, None, dtype=object)])
     for node, (left, right) in enumerate(merges[:, :2].astype(int), start=n_leaves):
         position[node] = 0.5 * (position[left] + position[right])
-        owner[node] = owner[left] if owner[left] == owner[right] else None
-    return position, level, owner
+    return position, np.concatenate([np.zeros(n_leaves), merges[:, 2]])
 
 
 def _cut_height(merges: NDArray[np.float64], owner: NDArray[np.object_]) -> float | None:

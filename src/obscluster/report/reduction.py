@@ -17,7 +17,13 @@ import numpy as np
 from astropy import units as u
 from astropy.table import QTable, Table
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.markers import MarkerStyle
+from matplotlib.path import Path as Outline
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import ArrayLike
 from scipy.ndimage import gaussian_filter
 
@@ -28,6 +34,17 @@ __all__ = ["plot_counts", "plot_residuals", "plot_spectrum", "write_fit_plots"]
 
 _SED_UNIT = u.Unit("erg cm-2 s-1")
 _COLOR = "0.15"
+
+
+def _arrow(top: float) -> MarkerStyle:
+    """Arrow downwards from below a bar that lies ``top`` above the middle of the marker."""
+    tip, wing = (0.0, top - 1), top - 0.65
+    lines: list[list[tuple[float, float]]] = [
+        [(-0.4, top), (0.4, top)],
+        [(0.0, top), tip],
+        [(-0.3, wing), tip, (0.3, wing)],
+    ]
+    return MarkerStyle(Outline.make_compound_path(*(Outline(line) for line in lines)))
 
 
 def plot_spectrum(
@@ -63,20 +80,23 @@ def plot_spectrum(
         for name in ("dnde", "dnde_lo", "dnde_hi")
     }
     line = {"color": "#0072b2", "label": "joint fit, 68 % band"} | kwargs
-    ax.plot(energy, sed["dnde"], **line)
-    ax.fill_between(energy, sed["dnde_lo"], sed["dnde_hi"], color=line["color"], alpha=0.3, lw=0)
+    (drawn,) = ax.plot(energy, sed["dnde"], **line)
+    band = ax.fill_between(
+        energy, sed["dnde_lo"], sed["dnde_hi"], color=line["color"], alpha=0.3, lw=0
+    )
+    handles = [((band, drawn), drawn.get_label())]
     if points is not None and len(points):
-        _draw_points(ax, QTable(points))
-    ax.set_xscale("log")
+        handles += _draw_points(ax, QTable(points))
     ax.set_yscale("log")
-    ax.set_xlabel("energy [TeV]")
+    _scale_energies(ax)
     ax.set_ylabel(r"$E^2\,dN/dE$ [erg cm$^{-2}$ s$^{-1}$]")
-    ax.grid(alpha=0.3, which="both")
-    ax.legend(fontsize="small")
+    ax.grid(alpha=0.3)
+    ax.legend(*zip(*handles, strict=True), fontsize="small")
     return ax
 
 
-def _draw_points(ax: Axes, points: QTable) -> None:
+def _draw_points(ax: Axes, points: QTable) -> list[tuple[Any, str]]:
+    """Draw points and limits; what stands for them in the legend, and its text."""
     energy = points["e_ref"].to_value("TeV")
     widths = [
         energy - points["e_min"].to_value("TeV"),
@@ -88,20 +108,31 @@ def _draw_points(ax: Axes, points: QTable) -> None:
     )
     seen = np.asarray(points["sqrt_ts"]) >= 2
     limited = ~seen & np.isfinite(limit)
-    style: dict[str, Any] = {"linestyle": "none", "color": _COLOR, "marker": "o", "markersize": 4}
-    for chosen, y, y_error, more in (
-        (seen, value, error, {"label": "flux points"}),
-        (limited, limit, 0.3 * limit, {"uplims": True, "label": "95 % upper limits"}),
-    ):
-        if chosen.any():
-            ax.errorbar(
-                energy[chosen],
-                y[chosen],
-                xerr=[width[chosen] for width in widths],
-                yerr=y_error[chosen],
-                **style,
-                **more,
-            )
+    style: dict[str, Any] = {"linestyle": "none", "color": _COLOR}
+    handles: list[tuple[Any, str]] = []
+    if seen.any():
+        bars = [width[seen] for width in widths]
+        options = style | {"marker": "o", "markersize": 4}
+        drawn = ax.errorbar(energy[seen], value[seen], xerr=bars, yerr=error[seen], **options)
+        handles.append((drawn, "flux points"))
+    if limited.any():
+        # The arrows of error bars are not in legends; one that hangs there hides its neighbour.
+        bars = [width[limited] for width in widths]
+        ax.errorbar(energy[limited], limit[limited], xerr=bars, **style)
+        ax.plot(energy[limited], limit[limited], marker=_arrow(0), markersize=22, **style)
+        handle = Line2D([], [], marker=_arrow(0.5), markersize=9, **style)
+        handles.append((handle, "95 % upper limits"))
+    return handles
+
+
+def _scale_energies(ax: Axes) -> None:
+    """Logarithmic axis of energies with plain numbers, several in a decade."""
+    ax.set_xscale("log")
+    axis: Axis = ax.xaxis
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
+    ax.set_xlabel("energy [TeV]")
 
 
 def plot_residuals(
@@ -151,9 +182,8 @@ def plot_residuals(
             "markersize": 5,
         } | kwargs
         ax.errorbar(energy, np.asarray(rows["significance"]), yerr=1, linestyle="none", **options)
-    ax.set_xscale("log")
-    ax.set_xlabel("energy [TeV]")
-    ax.set_ylabel("counts from prediction [sigma]")
+    _scale_energies(ax)
+    ax.set_ylabel("counts minus prediction [sigma]")
     ax.grid(alpha=0.3)
     ax.legend(fontsize="small")
     return ax
@@ -185,7 +215,7 @@ def plot_counts(
     image = gaussian_filter(np.nan_to_num(np.asarray(counts, dtype=float)), smoothing)
     options = {"origin": "lower", "cmap": "inferno", "interpolation": "nearest"} | kwargs
     shown = ax.imshow(image, **options)
-    ax.figure.colorbar(shown, ax=ax, label="counts per pixel", shrink=0.8)
+    ax.figure.colorbar(shown, ax=ax, label="counts per pixel, smoothed", shrink=0.8)
     ax.set_title(title, fontsize="medium")
     if hasattr(ax, "coords"):
         ax.set_xlabel("right ascension")
@@ -230,12 +260,15 @@ def write_fit_plots(
         figure = Figure(figsize=(10, 4.2), layout="constrained")
         panels = [figure.add_subplot(1, 2, i, projection=wcs) for i in (1, 2)]
         title = group_text(name, n_runs.get(name, 0))
-        plot_counts(counts, panels[0], title=title)
+        # The root shows the background beside a strong source.
+        plot_counts(counts, panels[0], title=title, norm=PowerNorm(0.5, vmin=0))
         excess = np.asarray(counts) - np.asarray(npred)
         # White is where counts and prediction agree.
         largest = float(np.abs(gaussian_filter(np.nan_to_num(excess), 2.0)).max()) or 1.0
         options: dict[str, Any] = {"cmap": "RdBu_r", "vmin": -largest, "vmax": largest}
-        plot_counts(excess, panels[1], title="minus prediction", **options)
+        plot_counts(excess, panels[1], title="counts minus prediction", **options)
+        # The same axis as on the left.
+        panels[1].coords[1].set_axislabel("")
         save_figure(figure, directory / f"counts_{name}.png")
         files.append(f"counts_{name}.png")
     return files

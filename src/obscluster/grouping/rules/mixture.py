@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 from astropy.table import Table
-from scipy.linalg import solve_triangular
 
 from obscluster.grouping.rules.base import NONE, ROUNDING, Answer, Array, FeatureSpaceRule, Labels
 
@@ -46,6 +45,9 @@ class Mixture(FeatureSpaceRule):
 
     def log_densities(self, X: Array) -> Array:
         """Logarithm of weight times density, shape (n_obs, n_components)."""
+        # Slow to load, and only a mixture needs it.
+        from scipy.linalg import solve_triangular
+
         columns = []
         for weight, mean, covariance in zip(
             self.weights, self.means, self.covariances, strict=True

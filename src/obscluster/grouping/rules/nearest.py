@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 from astropy.table import Table
-from scipy.spatial import cKDTree
 
 from obscluster.grouping.rules.base import NONE, ROUNDING, Answer, Array, FeatureSpaceRule, Labels
 
@@ -182,6 +181,9 @@ class NearestCentroid(FeatureSpaceRule):
 
 def _nearest(points: Array, X: Array, neighbour: int = 1) -> tuple[Array, Labels]:
     """Distance and number of the nearest point, or of the second nearest and so on."""
+    # Slow to load; a tree of runs that are only shown does without.
+    from scipy.spatial import cKDTree
+
     distance, number = cKDTree(points).query(X, k=[neighbour])
     return np.asarray(distance)[:, 0], np.asarray(number)[:, 0]
 

@@ -1,0 +1,42 @@
+"""``obscluster init``: an example description for an archive."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from obscluster.cli.common import add_command
+
+EXAMPLES = """\
+examples:
+  a description of what can be done with an archive, with all options as comments, and a run of it:
+    obscluster init $GAMMAPY_DATA/hess-dl3-dr1 -o run.yaml
+    obscluster run run.yaml -o results/
+"""
+
+
+def add(commands: Any) -> None:
+    """Describe the arguments."""
+    command = add_command(
+        commands, "init", "write a commented example description for an archive", EXAMPLES, run
+    )
+    command.add_argument("archive", help="directory with obs-index and hdu-index files")
+    command.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        default=Path("run.yaml"),
+        metavar="FILE",
+        help="the description (default: run.yaml)",
+    )
+    command.add_argument("--overwrite", action="store_true", help="replace a file that is there")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Look at the archive, write, and say what to do next."""
+    from obscluster.init import write_description
+
+    write_description(arguments.archive, arguments.output, arguments.overwrite)
+    print(f"description in {arguments.output}; next: obscluster run {arguments.output} -o results/")
+    return 0

@@ -1,0 +1,59 @@
+"""The description of a run: what to read, select, compute and group.
+
+Quantities are texts with a unit, such as ``"2 deg"``.
+
+- `values`: fractions, quantities and the like, checked when they are read.
+- `parts`: features, scaling, constraints, source and counts.
+- `grouping`: a model for each method.
+- `selection`: steps of a selection.
+- `run`: the whole.
+"""
+
+from __future__ import annotations
+
+from obscluster.config.grouping import (
+    CutConfig,
+    CutsConfig,
+    GroupingConfig,
+    HDBSCANConfig,
+    HierarchicalConfig,
+    InformationConfig,
+    KMeansConfig,
+    LabelsConfig,
+    MixtureConfig,
+    SpreadConfig,
+)
+from obscluster.config.parts import (
+    AssessConfig,
+    ConstraintsConfig,
+    CountsConfig,
+    FeaturesConfig,
+    ReportConfig,
+    ScalingConfig,
+    SourceConfig,
+)
+from obscluster.config.run import RunConfig, make_config, read_config, read_description
+
+__all__ = [
+    "AssessConfig",
+    "ConstraintsConfig",
+    "CountsConfig",
+    "CutConfig",
+    "CutsConfig",
+    "FeaturesConfig",
+    "GroupingConfig",
+    "HDBSCANConfig",
+    "HierarchicalConfig",
+    "InformationConfig",
+    "KMeansConfig",
+    "LabelsConfig",
+    "MixtureConfig",
+    "ReportConfig",
+    "RunConfig",
+    "ScalingConfig",
+    "SourceConfig",
+    "SpreadConfig",
+    "make_config",
+    "read_config",
+    "read_description",
+]

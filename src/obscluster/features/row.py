@@ -1,0 +1,46 @@
+"""What was found of one run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Row"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """Values of one run, and what was wrong.
+
+    Parameters
+    ----------
+    values : `~numpy.ndarray`
+        One per column of the feature table.
+    remarks : sequence of sequence of str
+        What was remarked, per column.
+    final : sequence of bool
+        Per column, whether the same files would give the same again: not if one could not be read.
+    skipped : str
+        Why there are no values at all; empty if there are.
+    """
+
+    values: NDArray[np.float64]
+    remarks: Sequence[Sequence[str]] = ()
+    final: Sequence[bool] = ()
+    skipped: str = ""
+
+    @property
+    def note(self) -> str:
+        """Why values are missing or doubtful."""
+        if self.skipped:
+            return f"skipped: {self.skipped}"
+        return "; ".join(dict.fromkeys(chain.from_iterable(self.remarks)))
+
+    @classmethod
+    def skip(cls, n_columns: int, reason: str) -> Row:
+        """Row of a run whose files cannot be read."""
+        return cls(np.full(n_columns, np.nan), skipped=reason)

@@ -1,0 +1,167 @@
+"""Groups that somebody made by hand: labels from a file.
+
+The file is a table of comma-separated values with a header; lines that begin with ``#`` say
+something to the reader::
+
+    # from the explorer of a report
+    OBS_ID,label
+    33787,1
+    33788,2
+    33789,-1
+
+Labels are whole numbers from 1, and -1 for runs of no group. Other columns are left alone.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from astropy.table import Table
+from numpy.typing import NDArray
+
+from obscluster.exceptions import RequestError
+from obscluster.grouping.base import UNASSIGNED, Grouping
+from obscluster.grouping.rules import NearestRun
+from obscluster.scaling import feature_matrix
+
+__all__ = ["Labelled", "group_by_labels", "parse_labels"]
+
+_EXPECTED = "expected a header with OBS_ID and label, and a line such as 33787,1 for each run"
+
+
+class Labelled(NamedTuple):
+    """Label of a run, and the line that says so."""
+
+    label: int
+    line: int
+
+
+def parse_labels(lines: Sequence[str], name: str) -> dict[int, Labelled]:
+    """Labels from the lines of a file.
+
+    Parameters
+    ----------
+    lines : sequence of str
+        The lines.
+    name : str
+        What to call the file in messages.
+
+    Returns
+    -------
+    labels : dict
+        Observation to its label, in the order of the file.
+
+    Raises
+    ------
+    RequestError
+        If a column is missing, a value is no whole number, a label is neither -1 nor from 1, or a
+        run appears twice; the message names the line.
+    """
+    places: tuple[int, int] | None = None
+    labels: dict[int, Labelled] = {}
+    for number, line in enumerate(lines, start=1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        cells = [cell.strip() for cell in next(csv.reader([line]))]
+        where = f"{name}, line {number}"
+        if places is None:
+            places = _header(cells, where)
+            continue
+        if len(cells) <= max(places):
+            raise RequestError(f"{where}: {len(cells)} values; {_EXPECTED}")
+        obs_id, label = (_whole(cells[i], n, where) for i, n in zip(places, _NAMES, strict=True))
+        if label < 1 and label != UNASSIGNED:
+            raise RequestError(f"{where}: label {label}; expected 1, 2, ..., or -1 for no group")
+        if obs_id in labels:
+            first = labels[obs_id].line
+            raise RequestError(f"{where}: run {obs_id} is there already, in line {first}")
+        labels[obs_id] = Labelled(label, number)
+    if not labels:
+        raise RequestError(f"{name}: holds no runs; {_EXPECTED}")
+    return labels
+
+
+_NAMES = ("OBS_ID", "label")
+
+
+def _header(cells: Sequence[str], where: str) -> tuple[int, int]:
+    """Places of the two columns."""
+    known = [cell.lower() for cell in cells]
+    missing = [name for name in _NAMES if name.lower() not in known]
+    if missing:
+        raise RequestError(f"{where}: no column {' and '.join(missing)}; {_EXPECTED}")
+    return known.index("obs_id"), known.index("label")
+
+
+def _whole(text: str, name: str, where: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise RequestError(f"{where}: {name} {text!r}; expected a whole number") from None
+
+
+def group_by_labels(
+    scaled: Table, labels: Mapping[int, Labelled], name: str = "the file"
+) -> Grouping:
+    """Groups by the labels of a file.
+
+    Parameters
+    ----------
+    scaled : `~astropy.table.Table`
+        Scaled features with ``obs_id``: by these, new runs find the group of the run that is most
+        like them. Runs that miss a feature keep their labels.
+    labels : mapping
+        See `parse_labels`; observations that are not in the table do not count.
+    name : str
+        What to call the file.
+
+    Returns
+    -------
+    grouping : `~obscluster.grouping.base.Grouping`
+        Groups in the order of their labels in the file, numbered from 1 without gaps: labels 1, 2
+        and 3 are kept, 2, 5 and 9 become these. There is no tree.
+
+    Raises
+    ------
+    RequestError
+        If no run is in a group.
+    """
+    obs_ids = np.asarray(scaled["obs_id"], dtype=np.int64)
+    given = [labels.get(obs_id) for obs_id in obs_ids.tolist()]
+    written = np.array([UNASSIGNED if one is None else one.label for one in given], dtype=np.int64)
+    kept = np.unique(written[written != UNASSIGNED])
+    if not len(kept):
+        raise RequestError(f"{name}: puts none of the {len(obs_ids)} selected runs into a group")
+    found = np.where(written == UNASSIGNED, UNASSIGNED, np.searchsorted(kept, written) + 1)
+    reasons = {
+        obs_id: f"not in {name}" if one is None else f"in no group in {name}"
+        for obs_id, one in zip(obs_ids.tolist(), given, strict=True)
+        if one is None or one.label == UNASSIGNED
+    }
+    remarks = []
+    beside = len(labels) - sum(one is not None for one in given)
+    if beside:
+        runs = "1 run" if beside == 1 else f"{beside} runs"
+        remarks.append(f"{runs} of {name} {'is' if beside == 1 else 'are'} not selected")
+    X, names = feature_matrix(scaled)
+    return Grouping(
+        obs_ids,
+        found,
+        None,
+        {"method": "labels", "features": names},
+        rule=_rule(scaled, names, X, found),
+        reasons=reasons,
+        remarks=remarks,
+    )
+
+
+def _rule(
+    scaled: Table, names: Sequence[str], X: NDArray[np.float64], labels: NDArray[np.int64]
+) -> NearestRun | None:
+    """The group of the most similar run; None if no run of a group has all features."""
+    if not (np.isfinite(X).all(axis=1) & (labels != UNASSIGNED)).any():
+        return None
+    return NearestRun.fit(scaled.meta["scaling"], names, X, labels)

@@ -1,0 +1,16 @@
+"""A commented description of a run, for an archive as it is.
+
+Three kinds of lines: YAML; options, behind ``# ``, which are valid as soon as this is taken away;
+and explanations, behind ``## ``. An option that would name a key again says so: it stands instead
+of the block above it.
+
+- `look`: what the archive holds.
+- `blocks`: the text.
+- `write`: both together.
+"""
+
+from __future__ import annotations
+
+from obscluster.init.write import describe_run, write_description
+
+__all__ = ["describe_run", "write_description"]

@@ -1,0 +1,82 @@
+"""The description as text and as a file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from obscluster.exceptions import RequestError
+from obscluster.init.blocks import feature_blocks, first_blocks, grouping_blocks, last_blocks
+from obscluster.init.look import look_at
+from obscluster.store import DataStore
+
+__all__ = ["describe_run", "write_description"]
+
+
+def write_description(
+    archive: str | os.PathLike[str], path: str | os.PathLike[str], overwrite: bool = False
+) -> str:
+    """Write a description that `obscluster.run.run_plan` takes as it is.
+
+    Parameters
+    ----------
+    archive : str or path
+        Directory of the archive.
+    path : str or path
+        The YAML file, which appears whole or not at all.
+    overwrite : bool
+        Replace a file that is there.
+
+    Returns
+    -------
+    text : str
+        What was written.
+
+    Raises
+    ------
+    ArchiveError
+        If the archive cannot be read.
+    RequestError
+        If the file is there already, or cannot be written.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise RequestError(f"output {path}: is a directory; name a file, such as run.yaml")
+    if path.exists() and not overwrite:
+        raise RequestError(f"output {path}: is there already; name another, or pass --overwrite")
+    text = describe_run(archive)
+    staging = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        staging.write_text(text, encoding="utf-8")
+        staging.replace(path)
+    except OSError as error:
+        raise RequestError(f"output {path}: cannot be written ({error.strerror})") from None
+    return text
+
+
+def describe_run(archive: str | os.PathLike[str]) -> str:
+    """Commented description of a run, as YAML.
+
+    Parameters
+    ----------
+    archive : str or path
+        Directory of the archive.
+
+    Raises
+    ------
+    ArchiveError
+        If the archive cannot be read.
+    RequestError
+        If it holds no run.
+    """
+    data_store = DataStore.from_dir(archive)
+    if len(data_store.obs_table) == 0:
+        raise RequestError(f"{archive}: the archive has no run")
+    looked_at = look_at(data_store)
+    blocks = [
+        *first_blocks(str(archive), looked_at),
+        *feature_blocks(looked_at),
+        *grouping_blocks(looked_at),
+        *last_blocks(looked_at),
+    ]
+    return "\n\n".join(blocks) + "\n"

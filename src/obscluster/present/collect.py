@@ -1,0 +1,199 @@
+"""Everything that is known of a grouping, collected from its results and the archive."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from astropy import units as u
+from astropy.table import QTable
+from numpy.typing import NDArray
+
+from obscluster.assess import Assessment, assess_grouping, scores_of_grouping
+from obscluster.assessment import labels_of_tree
+from obscluster.characterise import Progress, livetimes
+from obscluster.config import RunConfig, make_config
+from obscluster.curves import IrfCurves, irf_curves
+from obscluster.engine import get_engine
+from obscluster.exceptions import ArchiveError, RequestError
+from obscluster.grouping.base import RECORD_FILE, UNASSIGNED, Grouping
+from obscluster.observation import Observation
+from obscluster.present.facts import (
+    attribution,
+    features_with_notes,
+    pointings,
+    selected_rows,
+    start_times,
+    target_names_of,
+)
+from obscluster.stacking import loss_table
+from obscluster.store import DataStore
+from obscluster.target import resolve_target
+from obscluster.yaml_file import yaml_text
+
+if TYPE_CHECKING:
+    from obscluster.report.content import ReportContent
+
+__all__ = ["collect"]
+
+_MOST_GROUPS = 10
+
+
+def collect(
+    directory: Path,
+    grouping: Grouping,
+    record: dict[str, Any],
+    features: QTable,
+    archive: str | None,
+    assessment: Assessment | None,
+    progress: Progress | None,
+) -> ReportContent:
+    """All that the page tells."""
+    # Loads Matplotlib.
+    from obscluster.report.content import ReportContent
+
+    if not isinstance(record.get("clustered"), list):
+        raise ArchiveError(f"{directory / RECORD_FILE}: has no key clustered")
+    obs_table = selected_rows(directory, grouping)
+    config = make_config(record["config"])
+    missing: dict[str, str] = {}
+    store = _archive(archive, record, missing)
+    if assessment is None:
+        assessment = assess_grouping(directory, _MOST_GROUPS, 0, progress, with_losses=False)
+    partitions = _partitions(grouping, assessment)
+    losses = assessment.losses
+    by_number: dict[int, float] = {}
+    if store is not None:
+        place = {"archive": str(store.base_dir)}
+        losses, by_number = _losses(record, place, grouping, partitions, losses, missing, progress)
+    curves = None
+    if store is not None:
+        curves = _curves(store, config, grouping, missing, progress)
+    return ReportContent(
+        grouping=grouping,
+        record=record,
+        yaml=yaml_text(_repeatable(config, record)),
+        obs_table=obs_table,
+        feature_table=features_with_notes(directory, grouping, features),
+        hours=livetimes(obs_table),
+        mjd=start_times(obs_table),
+        pointing=pointings(obs_table),
+        targets=target_names_of(obs_table),
+        spreads=assessment.spreads,
+        quality=assessment.quality,
+        outliers=assessment.outliers,
+        suggestion=assessment.suggestion,
+        partitions=partitions,
+        losses=losses,
+        losses_by_number=by_number,
+        curves=curves,
+        missing=missing,
+        attribution=attribution(record),
+    )
+
+
+def _archive(
+    archive: str | None, record: Mapping[str, Any], missing: dict[str, str]
+) -> DataStore | None:
+    """The archive, if it is where it is said to be."""
+    place = archive or record.get("archive")
+    if not place:
+        missing["archive"] = "the record does not say where the archive is"
+        return None
+    try:
+        return DataStore.from_dir(str(place))
+    except RequestError as error:
+        if archive is not None:
+            raise
+        missing["archive"] = f"the archive is not where it was ({error})"
+        return None
+
+
+def _partitions(grouping: Grouping, assessment: Assessment) -> dict[int, NDArray[np.int64]]:
+    """Labels for other numbers of groups: cuts of the tree, or else what the method gives."""
+    labels: Mapping[int, NDArray[np.int64]] = assessment.labels
+    if grouping.linkage is not None and len(grouping.linkage):
+        assigned = int((grouping.labels != UNASSIGNED).sum())
+        if assigned == len(grouping.linkage) + 1:
+            labels = labels_of_tree(grouping, max(_MOST_GROUPS, grouping.n_groups))
+    return {**labels, grouping.n_groups: grouping.labels} if grouping.n_groups else {}
+
+
+def _losses(
+    record: Mapping[str, Any],
+    place: Mapping[str, str],
+    grouping: Grouping,
+    partitions: Mapping[int, NDArray[np.int64]],
+    known: QTable | None,
+    missing: dict[str, str],
+    progress: Progress | None,
+) -> tuple[QTable | None, dict[int, float]]:
+    """Lost information of these groups and of other numbers of groups."""
+    try:
+        found = scores_of_grouping(record, place, progress)
+    except RequestError as error:
+        missing["losses"] = str(error)
+        return known, {}
+    if found is None:
+        missing["losses"] = "no source was named, whose measurement would lose information"
+        return known, {}
+    scores, fit_background = found
+    rows = {int(obs_id): row for row, obs_id in enumerate(grouping.obs_ids.tolist())}
+    order = [rows.get(int(obs_id), -1) for obs_id in scores.obs_ids]
+
+    def of_scores(labels: NDArray[np.int64]) -> NDArray[np.int64]:
+        return np.append(labels, UNASSIGNED)[order]
+
+    labels = of_scores(grouping.labels)
+    stacked = np.where(labels == UNASSIGNED, UNASSIGNED, 1)
+    table = loss_table(scores, {"these groups": labels, "all stacked": stacked}, fit_background)
+    others = {str(n): of_scores(values) for n, values in partitions.items()}
+    by_number = loss_table(scores, others, fit_background) if len(others) > 1 else None
+    losses = {} if by_number is None else dict(zip(others, by_number["loss"], strict=True))
+    return table, {int(n): float(u.Quantity(loss).value) for n, loss in losses.items()}
+
+
+def _curves(
+    store: DataStore,
+    config: RunConfig,
+    grouping: Grouping,
+    missing: dict[str, str],
+    progress: Progress | None,
+) -> IrfCurves | None:
+    """Responses of the runs; None, and why, if there are none."""
+    known = {obs.obs_id: obs for obs in store.get_observations(grouping.obs_ids, True)}
+    ids = grouping.obs_ids.tolist()
+    observations = [known.get(obs_id) or Observation(obs_id, {}) for obs_id in ids]
+    try:
+        position = None
+        if config.target is not None and config.features.offset is None:
+            target = resolve_target(store.obs_table, config.target, config.radius, config.frame)
+            position = target.position
+        return irf_curves(
+            observations,
+            grouping.labels,
+            position,
+            config.features.offset,
+            engine=get_engine(config.workers),
+            progress=None
+            if progress is None
+            else lambda rows, total: progress(rows, total, "responses"),
+        )
+    except RequestError as error:
+        missing["curves"] = str(error)
+        return None
+
+
+def _repeatable(config: RunConfig, record: Mapping[str, Any]) -> dict[str, Any]:
+    """What `obscluster run` takes to make the same groups, without what goes without saying."""
+    asked = config.model_dump(mode="json", exclude_defaults=True)
+    content = {"archive": record.get("archive") or config.archive, **asked}
+    content["archive"] = record.get("archive") or config.archive
+    if config.grouping.method not in ("cuts", "spread"):
+        # What everything rests on is said, also where it is the default.
+        names = {"names": list(config.features.names), "energy": list(config.features.energy)}
+        content["features"] = {**names, **content.get("features", {})}
+    content["grouping"] = {"method": config.grouping.method, **content.get("grouping", {})}
+    return content

@@ -1,0 +1,92 @@
+"""What results and their obs-index say of the runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from astropy import units as u
+from astropy.table import QTable, Table
+from astropy.time import Time
+from numpy.typing import NDArray
+
+from obscluster.columns import numbers
+from obscluster.exceptions import ArchiveError, RequestError
+from obscluster.grouping.base import RECORD_FILE, Grouping
+from obscluster.obs_table import ObservationTable
+
+__all__ = [
+    "attribution",
+    "features_with_notes",
+    "pointings",
+    "selected_rows",
+    "start_times",
+    "target_names_of",
+]
+
+_TARGET_COLUMNS = ("OBJECT", "TARGET_NAME")
+# SHA-256 of the obs-index of archives that ask for an acknowledgement.
+_ARCHIVES = {
+    "sha256:f44f788d37147439ff03bca3fd1144f8b1d3ecd7caae292ff7592ff7e6b1a8b9": (
+        "HESS DL3 DR1, H.E.S.S. collaboration"
+    ),
+}
+
+
+def selected_rows(directory: Path, grouping: Grouping) -> ObservationTable:
+    """Rows of the obs-index that was written with the results, in the order of the grouping."""
+    path = directory / "obs-index.fits.gz"
+    table = ObservationTable.read(path)
+    try:
+        return table.select_obs_id(grouping.obs_ids)
+    except RequestError as error:
+        raise ArchiveError(f"{path}: is not that of {RECORD_FILE} ({error})") from None
+
+
+def features_with_notes(directory: Path, grouping: Grouping, features: QTable) -> QTable:
+    """Features with the notes of why some are missing, which groups.ecsv leaves out."""
+    path = directory / "features.ecsv"
+    if not path.exists():
+        return features
+    table = QTable.read(path, format="ascii.ecsv")
+    same = "obs_id" in table.colnames and np.array_equal(table["obs_id"], grouping.obs_ids)
+    return table if same else features
+
+
+def start_times(obs_table: ObservationTable) -> NDArray[np.float64]:
+    """When the runs began, as MJD (UTC); NaN where the index does not say."""
+    unknown = np.full(len(obs_table), np.nan)
+    if "TSTART" not in obs_table.colnames:
+        return unknown
+    try:
+        times: Time = obs_table.time_start
+    except (KeyError, ValueError):
+        return unknown
+    known = np.isfinite(times.tt.mjd)
+    unknown[known] = times[known].utc.mjd
+    return unknown
+
+
+def pointings(obs_table: Table) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """Right ascension and declination in degrees; None if the index does not say."""
+    if not {"RA_PNT", "DEC_PNT"} <= set(obs_table.colnames):
+        return None
+    ra, dec = (np.array(numbers(obs_table[name], u.deg)) for name in ("RA_PNT", "DEC_PNT"))
+    return (ra, dec) if (np.isfinite(ra) & np.isfinite(dec)).any() else None
+
+
+def target_names_of(obs_table: Table) -> list[str]:
+    """What each run looked at; empty if the index does not say."""
+    for name in _TARGET_COLUMNS:
+        if name in obs_table.colnames:
+            return [str(value).strip() for value in obs_table[name]]
+    return []
+
+
+def attribution(record: Mapping[str, Any]) -> str:
+    """Whom to acknowledge: of archives whose index has a checksum that is known."""
+    files = record.get("index_files")
+    checksums = files.values() if isinstance(files, Mapping) else ()
+    return next((_ARCHIVES[value] for value in checksums if value in _ARCHIVES), "")

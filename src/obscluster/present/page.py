@@ -1,0 +1,112 @@
+"""From results to a report on one page."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from obscluster.assess import Assessment
+from obscluster.characterise import Progress
+from obscluster.exceptions import RequestError
+from obscluster.present.collect import collect
+from obscluster.results import read_grouping
+
+__all__ = ["REPORT_FILE", "require_report", "write_report"]
+
+REPORT_FILE = "report.html"
+
+
+def require_report() -> None:
+    """Check that what draws reports is installed.
+
+    Raises
+    ------
+    RequestError
+        If it is not.
+    """
+    try:
+        import obscluster.report.html  # noqa: F401
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in ("bokeh", "jinja2"):
+            raise
+        raise RequestError(
+            f"a report needs {error.name}, which is not installed; install the extra: "
+            'pip install "obscluster[report]"'
+        ) from None
+
+
+def write_report(
+    results: str | os.PathLike[str],
+    output: str | os.PathLike[str] | None = None,
+    archive: str | None = None,
+    assessment: Assessment | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Write a page that shows a grouping to someone who was not there.
+
+    It holds all that it needs: no network, and no other file. The same results give the same
+    bytes.
+
+    Parameters
+    ----------
+    results : str or path
+        Directory with the results of a grouping, or its groups.yaml.
+    output : str or path, optional
+        The file; ``report.html`` with the results unless told.
+    archive : str, optional
+        Where the runs are now; where they were unless told. Without it, responses against energy
+        and lost information are left out, and the page says so.
+    assessment : `~obscluster.assess.Assessment`, optional
+        What the grouping is worth; found out unless given.
+    progress : callable, optional
+        ``progress(iterable, total, what)`` wraps long loops.
+
+    Returns
+    -------
+    path : `~pathlib.Path`
+        The file.
+
+    Raises
+    ------
+    ArchiveError
+        If the files are not those of a grouping.
+    RequestError
+        If the archive that is named cannot be read, the file cannot be written, or the extra
+        ``report`` is not installed.
+    """
+    require_report()
+    from obscluster.report.html import render
+
+    grouping, record, features, directory = read_grouping(results)
+    path = directory / REPORT_FILE if output is None else Path(output)
+    # Before the work, not after it.
+    _check_output(path)
+    content = collect(directory, grouping, record, features, archive, assessment, progress)
+    _write(path, render(content))
+    return path
+
+
+def _check_output(path: Path) -> None:
+    if path.is_dir():
+        raise RequestError(f"output {path}: is a directory; name a file, such as report.html")
+    place = next(parent for parent in path.absolute().parents if parent.exists())
+    if not place.is_dir():
+        raise RequestError(f"output {path}: cannot be written, {place} is a file")
+    if not place.stat().st_mode & 0o222:
+        # Modes count for root too.
+        raise RequestError(f"output {path}: {place} is read-only; name another place")
+
+
+def _write(path: Path, page: str) -> None:
+    """Write a file, whole or not at all."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(page, encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        raise RequestError(f"output {path}: cannot be written ({error.strerror})") from None
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)

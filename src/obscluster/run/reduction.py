@@ -1,0 +1,68 @@
+"""The steps of a run that need Gammapy."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from obscluster.checksum import checksum
+from obscluster.reduction.config import ReduceConfig
+from obscluster.results import versions
+
+if TYPE_CHECKING:
+    from obscluster.run.work import Work
+
+__all__ = ["DATASETS", "reduce_and_fit"]
+
+DATASETS, FIT = "datasets", "fit"
+
+
+def reduce_and_fit(work: Work, settings: ReduceConfig) -> Any:
+    """Do the steps ``reduce`` and ``fit``, as far as they are not kept.
+
+    Parameters
+    ----------
+    work : `~obscluster.run.work.Work`
+        The run.
+    settings : `~obscluster.reduction.config.ReduceConfig`
+        What is asked.
+
+    Returns
+    -------
+    fit : `~obscluster.reduction.fit.JointFit` or None
+        The fit, if it was done now.
+    """
+    from obscluster.reduction import (
+        fit_reduction,
+        read_reduction,
+        reduce_groups,
+        write_fit,
+    )
+
+    datasets, fits = work.output / DATASETS, []
+
+    def do_reduce() -> list[str]:
+        work.steps.discard("fit")
+        work.steps.start("reduce")
+        reduce_groups(work.output, settings, datasets, None, work.progress, overwrite=True)
+        return [f"{DATASETS}/{name}" for name in read_reduction(datasets).record["files"]]
+
+    def do_fit() -> list[str]:
+        reduction, fit = fit_reduction(datasets, settings.fit)
+        work.steps.discard("fit")
+        fits.append(fit)
+        files = write_fit(fit, reduction, work.output / FIT, overwrite=True, plots=work.plots)
+        return [f"{FIT}/{name}" for name in files]
+
+    mask = settings.exclusion.file
+    inputs = {
+        "group": work.group_key,
+        "reduce": settings.model_dump(exclude={"workers", "fit"}),
+        "exclusion": None if mask is None else checksum(Path(mask)),
+        "versions": versions() | {"gammapy": version("gammapy")},
+    }
+    work.step("reduce", inputs, do_reduce)
+    fit_inputs = {"reduce": work.steps.key("reduce"), "fit": settings.fit.model_dump()}
+    work.step("fit", fit_inputs | {"plots": work.plots}, do_fit)
+    return fits[0] if fits else None

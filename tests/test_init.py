@@ -1,0 +1,226 @@
+"""``obscluster init``: the description that it writes runs as it is, with every option in it."""
+
+import re
+import shutil
+
+import numpy as np
+import pytest
+import yaml
+from astropy.table import Table
+
+from obscluster import DataStore
+from obscluster.cli import main
+from obscluster.config import make_config
+from obscluster.exceptions import ArchiveError, RequestError
+from obscluster.init import describe_run, write_description
+from obscluster.init.look import nice
+from obscluster.run import read_plan, run_plan
+from obscluster.simulate import simulate
+
+
+def blocks_of(text):
+    """Blocks of the text: lists of lines that are parted by empty ones."""
+    return [block.splitlines() for block in text.strip().split("\n\n")]
+
+
+def options_of(text):
+    """Every option: place of its block, and the lines of the block with the option taken in.
+
+    Options beside what is active in a block are taken in one by one.
+    """
+    options = []
+    for place, lines in enumerate(blocks_of(text)):
+        optional = [i for i, line in enumerate(lines) if re.match(r" *# ", line)]
+        nested = any(lines[i].startswith(" ") for i in optional)
+        for chosen in [[i] for i in optional] if nested else [optional] if optional else []:
+            used = [
+                re.sub(r"^( *)# ", r"\1", line) if i in chosen else line
+                for i, line in enumerate(lines)
+            ]
+            options.append((place, used))
+    return options
+
+
+def keys_of(lines):
+    return set(yaml.safe_load("\n".join(lines)) or {})
+
+
+def with_option(text, place, lines):
+    """The whole text with an option in it; INSTEAD, it takes the place of what has its keys."""
+    blocks = blocks_of(text)
+    blocks[place] = lines
+    if "INSTEAD" in lines[0]:
+        blocks = [
+            block
+            for i, block in enumerate(blocks)
+            if i == place or not keys_of(block) & keys_of(lines)
+        ]
+    return "\n\n".join("\n".join(block) for block in blocks)
+
+
+ARCHIVES = ["small_archive", "hess_dr1", "cta_1dc", "fact_crab"]
+
+
+@pytest.fixture(scope="module")
+def texts():
+    """Descriptions that were made already."""
+    return {}
+
+
+@pytest.fixture(params=ARCHIVES)
+def text(request, texts):
+    archive = request.getfixturevalue(request.param)
+    if request.param not in texts:
+        texts[request.param] = describe_run(archive)
+    return texts[request.param]
+
+
+class TestOptions:
+    def test_what_is_active_is_valid(self, text, tmp_path):
+        (tmp_path / "run.yaml").write_text(text)
+        read_plan(tmp_path / "run.yaml")
+
+    def test_every_option_is_valid(self, text, tmp_path):
+        options = options_of(text)
+        assert len(options) >= 13
+        before = make_config(yaml.safe_load(text)).model_dump()
+        for place, lines in options:
+            path = tmp_path / "run.yaml"
+            path.write_text(with_option(text, place, lines))
+            config = read_plan(path).config
+            # And it is not without effect, unless it names a default or leaves a part off.
+            told = yaml.safe_load("\n".join(lines))
+            assert told, lines
+            if not set(told) & {"counts", "source", "features", "radius"}:
+                assert config.model_dump() != before, lines
+
+    def test_all_options_that_replace_nothing_are_valid_together(self, text, tmp_path):
+        for place, lines in options_of(text):
+            if "INSTEAD" not in lines[0] and not any(line.startswith(" ") for line in lines[1:2]):
+                text = with_option(text, place, lines)
+        (tmp_path / "run.yaml").write_text(text)
+        config = read_plan(tmp_path / "run.yaml").config
+        assert config.scaling.method == "tolerance"
+        assert config.constraints.min_livetime is not None
+        assert config.selection
+
+    def test_each_part_of_a_description_is_there(self, text):
+        parts = set()
+        for _, lines in options_of(text):
+            parts |= keys_of(lines)
+        parts |= set(yaml.safe_load(text))
+        known = set(make_config({"archive": "a"}).model_dump())
+        # The frame is for coordinates alone; how work is shared out is for the command line.
+        missing = known - parts - {"frame", "scheduler"}
+        with_target = "target" in yaml.safe_load(text)
+        assert missing <= (set() if with_target else {"source", "counts", "reduce"})
+
+    def test_every_line_is_of_a_known_kind(self, text):
+        for line in text.splitlines():
+            assert len(line) <= 100
+            assert re.match(r"( *## \S| *# \S|# +[-\w]|## +obscluster| *[-\w]+:|$)", line), line
+
+
+class TestRuns:
+    def test_as_it_is(self, text, tmp_path):
+        path = tmp_path / "run.yaml"
+        path.write_text(text)
+        settings = ["assess.n_resamples=5", "assess.max_groups=3", "report=false"]
+        outcome = run_plan(read_plan(path, settings), tmp_path / "results", plots=False)
+        assert outcome.result.grouping.n_groups >= 1
+        assert (outcome.result.grouping.labels > 0).mean() > 0.9
+        assert outcome.steps["assess"] == "done"
+
+    def test_with_options_by_the_command_line(self, small_archive, tmp_path, capsys):
+        path, results = tmp_path / "run.yaml", tmp_path / "results"
+        assert main(["init", str(small_archive), "-o", str(path)]) == 0
+        assert f"next: obscluster run {path} -o results/" in capsys.readouterr().out
+        text = path.read_text()
+        chosen = [(p, lines) for p, lines in options_of(text) if keys_of(lines) & {"constraints"}]
+        path.write_text(with_option(text, *chosen[-1]))
+        quick = ["--set", "assess=false", "--set", "report=false", "--no-plots"]
+        assert main(["run", str(path), "-o", str(results), *quick]) == 0
+        assert (results / "groups.yaml").exists()
+
+
+class TestLooks:
+    def test_the_published_target_and_features_of_hess(self, hess_dr1):
+        content = yaml.safe_load(describe_run(hess_dr1))
+        assert content["target"] == "PKS 2155-304"
+        assert content["features"]["names"] == ["psf-r68", "edisp-res68", "aeff"]
+        assert content["features"]["energy"] == ["1 TeV"]
+
+    def test_one_response_for_all_runs_makes_conditions_the_features(self, fact_crab):
+        content = yaml.safe_load(describe_run(fact_crab))
+        assert "target" not in content
+        assert "zenith" in content["features"]["names"]
+        assert not {"aeff", "edisp-res68"} & set(content["features"]["names"])
+
+    def test_an_archive_that_sees_low_energies_gets_low_energies(self, tmp_path):
+        archive = simulate(tmp_path / "a", n_obs=6, seed=1, size="small", events=False)
+        low = yaml.safe_load(describe_run(archive))["features"]["energy"][0]
+        axis = DataStore.from_dir(archive).get_observations()[0].aeff.axes["energy_true"]
+        tev = float(low.split()[0]) / (1000 if "GeV" in low else 1)
+        assert axis.center[0] < tev < axis.center[-1]
+
+    @pytest.mark.parametrize(
+        ("value", "expected"), [(1, 1), (1.99, 1), (2, 2), (0.07, 0.05), (630, 500), (10, 10)]
+    )
+    def test_nice_numbers_are_not_above(self, value, expected):
+        assert nice(value) == pytest.approx(expected)
+
+    def test_names_of_targets_cannot_break_the_file(self, small_archive, tmp_path):
+        archive = shutil.copytree(small_archive, tmp_path / "archive")
+        table = Table.read(archive / "obs-index.fits.gz")
+        odd = "a: [b # 'c\"\n}"
+        table["RA_OBJ"], table["DEC_OBJ"] = table["RA_PNT"][0], table["DEC_PNT"][0]
+        table["RA_PNT"], table["DEC_PNT"] = table["RA_OBJ"], table["DEC_OBJ"]
+        table["OBJECT"] = np.array([odd] * len(table))
+        table.write(archive / "obs-index.fits.gz", overwrite=True)
+        stored = str(DataStore.from_dir(archive).obs_table["OBJECT"][0])
+        text = describe_run(archive)
+        content = yaml.safe_load(text)
+        assert content["target"].strip() == stored.strip()
+        assert make_config(content).archive == str(archive)
+
+    def test_a_relative_archive_is_found_from_elsewhere(self, small_archive, monkeypatch):
+        monkeypatch.chdir(small_archive.parent)
+        assert yaml.safe_load(describe_run(small_archive.name))["archive"] == str(small_archive)
+
+    def test_a_variable_stays_one(self, small_archive, monkeypatch):
+        monkeypatch.setenv("ARCHIVES", str(small_archive.parent))
+        name = f"$ARCHIVES/{small_archive.name}"
+        assert yaml.safe_load(describe_run(name))["archive"] == name
+
+    def test_runs_that_cannot_be_read_are_no_obstacle(self, small_archive, tmp_path):
+        archive = shutil.copytree(small_archive, tmp_path / "archive")
+        first = sorted((archive / "data").iterdir())[0]
+        first.write_bytes(first.read_bytes()[:3000])
+        assert yaml.safe_load(describe_run(archive))["features"]["names"]
+        shutil.rmtree(archive / "data")
+        assert yaml.safe_load(describe_run(archive))["archive"] == str(archive)
+
+
+class TestFile:
+    def test_what_is_there_stays_unless_told(self, small_archive, tmp_path, capsys):
+        path = tmp_path / "run.yaml"
+        path.write_text("mine")
+        assert main(["init", str(small_archive), "-o", str(path)]) == 2
+        assert "--overwrite" in capsys.readouterr().err
+        assert path.read_text() == "mine"
+        assert main(["init", str(small_archive), "-o", str(path), "--overwrite"]) == 0
+        assert path.read_text() == describe_run(small_archive)
+        assert [path.name for path in tmp_path.iterdir()] == ["run.yaml"]
+
+    def test_no_archive_no_file(self, tmp_path):
+        with pytest.raises(ArchiveError, match="no such archive"):
+            write_description(tmp_path / "none", tmp_path / "run.yaml")
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_directory_is_no_file(self, small_archive, tmp_path):
+        with pytest.raises(RequestError, match="is a directory"):
+            write_description(small_archive, tmp_path, overwrite=True)
+
+    def test_it_must_be_possible_to_write_there(self, small_archive, tmp_path):
+        with pytest.raises(RequestError, match="cannot be written"):
+            write_description(small_archive, tmp_path / "none" / "run.yaml")

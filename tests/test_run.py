@@ -1,0 +1,556 @@
+"""``obscluster run``: steps are kept until their inputs change, whatever interrupts them."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from obscluster import Grouping
+from obscluster.checksum import checksum
+from obscluster.cli import main
+from obscluster.exceptions import RequestError
+from obscluster.run import read_plan, run_plan
+from obscluster.simulate import simulate
+from obscluster.yaml_file import read_yaml
+
+ASKED = {
+    "target": "Crab Nebula",
+    "radius": "180 deg",
+    "grouping": {"method": "hierarchical", "n_groups": 3},
+    "assess": {"max_groups": 4, "n_resamples": 5},
+    "report": False,
+}
+
+
+@pytest.fixture
+def describe(small_archive, tmp_path):
+    """Function that writes a description and returns its path."""
+
+    def write(**content):
+        path = tmp_path / "run.yaml"
+        path.write_text(yaml.safe_dump({"archive": str(small_archive), **ASKED, **content}))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Function that runs a description; returns how each step went."""
+
+    def call(path, output="results", settings=(), **options):
+        options = {"plots": False} | options
+        return dict(
+            run_plan(read_plan(path, settings), tmp_path / output, **options).steps,
+        )
+
+    return call
+
+
+def contents(directory):
+    """Bytes of all files by relative path."""
+    return {
+        path.relative_to(directory).as_posix(): path.read_bytes()
+        for path in sorted(directory.rglob("*"))
+        if path.is_file()
+    }
+
+
+def check_complete(output):
+    """Every step that is said to be complete is; returns their names."""
+    file = output / "steps" / "steps.yaml"
+    entries = read_yaml(file)["steps"] if file.exists() else {}
+    for entry in entries.values():
+        for name, value in entry["files"].items():
+            assert checksum(output / name) == value, name
+    if "group" in entries:
+        Grouping.read(output)
+    return set(entries)
+
+
+class TestKept:
+    def test_the_first_time_all_is_done_and_then_all_is_kept(self, describe, run, tmp_path):
+        path = describe()
+        assert run(path) == {"features": "done", "group": "done", "assess": "done"}
+        before = contents(tmp_path / "results")
+        assert run(path) == {"features": "kept", "group": "kept", "assess": "kept"}
+        assert contents(tmp_path / "results") == before
+
+    @pytest.mark.parametrize(
+        ("settings", "done"),
+        [
+            (["grouping.n_groups=2"], {"group", "assess"}),
+            (["scaling.method=robust"], {"group", "assess"}),
+            (["constraints.min_runs=2"], {"group", "assess"}),
+            (["features.energy=[3 TeV]"], {"features", "group", "assess"}),
+            (["features.names=[psf-r68, aeff]"], {"features", "group", "assess"}),
+            (["assess.n_resamples=4"], {"assess"}),
+            (["workers=2"], set()),
+            (["radius=179.9 deg"], {"group", "assess"}),
+            (["selection=[{type: par_box, variable: OBS_ID, value_range: [0, 150000]}]"], None),
+        ],
+    )
+    def test_what_changed_is_done_again_and_equals_a_fresh_run(
+        self, settings, done, describe, run, tmp_path
+    ):
+        path = describe()
+        run(path)
+        steps = run(path, settings=settings)
+        everything = {"features", "group", "assess"}
+        assert {name for name, how in steps.items() if how == "done"} == (
+            everything if done is None else done
+        )
+        run(path, "fresh", settings)
+        assert contents(tmp_path / "results") == contents(tmp_path / "fresh")
+
+    def test_how_the_work_is_shared_out_changes_nothing(self, describe, run, tmp_path):
+        path = describe()
+        run(path)
+        before = contents(tmp_path / "results")
+        settings = ["workers=3", f"features.cache={tmp_path / 'cache'}"]
+        assert set(run(path, settings=settings).values()) == {"kept"}
+        assert contents(tmp_path / "results") == before
+        # Nor does it where the features come from a cache.
+        for name in ("computed", "cached"):
+            run(path, name, settings)
+            assert contents(tmp_path / name) == before
+
+    def test_groups_from_a_file_follow_the_file(self, describe, run, tmp_path):
+        run(describe())
+        ids = Grouping.read(tmp_path / "results").obs_ids.tolist()
+        labels = tmp_path / "labels.csv"
+        path = describe(grouping={"method": "labels", "file": str(labels)})
+        for n_first in (4, 5):
+            rows = [f"{obs_id},{1 if i < n_first else 2}" for i, obs_id in enumerate(ids)]
+            labels.write_text("\n".join(["obs_id,label", *rows]) + "\n")
+            steps = run(path)
+            assert (steps["features"], steps["group"]) == ("kept", "done")
+            assert len(Grouping.read(tmp_path / "results").groups["group_1"]) == n_first
+        assert run(path)["group"] == "kept"
+
+    def test_what_the_groups_do_not_depend_on_is_written_down_all_the_same(
+        self, describe, run, tmp_path
+    ):
+        run(describe())
+        path = describe(assess={"max_groups": 3, "n_resamples": 0})
+        assert run(path)["group"] == "kept"
+        record = read_yaml(tmp_path / "results" / "groups.yaml")
+        assert record["config"]["assess"] == {"max_groups": 3, "n_resamples": 0}
+        Grouping.read(tmp_path / "results")
+        assert run(path)["group"] == "kept"
+
+    @pytest.mark.parametrize(
+        ("name", "done"),
+        [
+            ("steps/features.ecsv", {"features"}),
+            ("groups.ecsv", {"group"}),
+            ("group_1.txt", {"group"}),
+            ("assessment/spreads.ecsv", {"assess"}),
+        ],
+    )
+    @pytest.mark.parametrize("spoil", [Path.unlink, lambda path: path.write_text("spoilt")])
+    def test_a_spoilt_file_is_made_again(self, spoil, name, done, describe, run, tmp_path):
+        path = describe()
+        run(path)
+        before = contents(tmp_path / "results")
+        spoil(tmp_path / "results" / name)
+        steps = run(path)
+        assert done <= {step for step, how in steps.items() if how == "done"}
+        assert contents(tmp_path / "results") == before
+
+    def test_a_file_of_the_archive_that_changed_is_noticed(
+        self, small_archive, describe, run, tmp_path
+    ):
+        archive = shutil.copytree(small_archive, tmp_path / "archive")
+        path = describe(archive=str(archive))
+        broken = sorted((archive / "data").iterdir())[0]
+        whole = broken.read_bytes()
+        broken.write_bytes(whole[:3000])
+        run(path)
+        assert len(Grouping.read(tmp_path / "results").reasons) == 1
+        broken.write_bytes(whole)
+        assert run(path)["features"] == "done"
+        assert not Grouping.read(tmp_path / "results").reasons
+
+    def test_a_feature_file_that_changed_is_noticed(self, describe, run, tmp_path):
+        own = tmp_path / "own.py"
+        text = (
+            "from obscluster.features.base import feature\nimport astropy.units as u\n"
+            "@feature('mine', unit=u.one)\ndef mine(run):\n    '''Mine.'''\n"
+            "    return float(run.observation.obs_id % {})\n"
+        )
+        own.write_text(text.format(1000))
+        path = describe(features={"names": ["mine", "psf-r68"], "files": [str(own)]})
+        run(path)
+        own.write_text(text.format(10_000))
+        assert run(path)["features"] == "done"
+
+    def test_it_says_what_is_kept_and_why_not(self, describe, tmp_path, capsys):
+        arguments = ["run", str(describe()), "-o", str(tmp_path / "results"), "--no-plots"]
+        assert main(arguments) == 0
+        assert re.search(r"^features: done, \d+\.\d s$", capsys.readouterr().out, re.MULTILINE)
+        assert main([*arguments, "--set", "grouping.n_groups=2"]) == 0
+        out = capsys.readouterr().out
+        assert "select: 12 of 12 runs\nfeatures: kept\n" in out
+        assert re.search(r"^group: done, \d+\.\d s \(grouping changed\)$", out, re.MULTILINE)
+        assert "12 observations" in out
+
+    @pytest.mark.parametrize(("asked", "there"), [({}, False), ({"n_resamples": 3}, True)])
+    def test_stability_of_many_runs_only_if_asked(
+        self, asked, there, describe, tmp_path, monkeypatch
+    ):
+        monkeypatch.setattr("obscluster.run.work._MANY_RUNS", 11)
+        said = []
+        path = describe(assess={"max_groups": 3, **asked})
+        run_plan(read_plan(path), tmp_path / "results", plots=False, say=said.append)
+        assert (tmp_path / "results" / "assessment" / "stability.ecsv").exists() == there
+        assert any("no stability" in text for text in said) != there
+
+    def test_features_left_out_are_left_out_of_kept_ones_too(self, describe, run, tmp_path):
+        names = ["psf-r68", "psf-r68@1000TeV"]
+        path = describe(features={"names": names, "missing": "drop-feature"})
+        with pytest.warns(UserWarning, match="left out, since some runs"):
+            run(path)
+        first = contents(tmp_path / "results")
+        assert run(path)["features"] == "kept"
+        assert contents(tmp_path / "results") == first
+
+
+class TestOutput:
+    def test_what_is_not_ours_is_left_alone(self, describe, run, tmp_path):
+        (tmp_path / "results").mkdir()
+        (tmp_path / "results" / "thesis.tex").write_text("years")
+        with pytest.raises(RequestError, match="--overwrite"):
+            run(describe())
+        assert contents(tmp_path / "results") == {"thesis.tex": b"years"}
+        run(describe(), overwrite=True)
+        assert (tmp_path / "results" / "thesis.tex").read_text() == "years"
+
+    @pytest.mark.parametrize("option", ["--restart", "--overwrite"])
+    def test_all_is_done_again_when_told(self, option, describe, tmp_path, capsys):
+        arguments = ["run", str(describe()), "-o", str(tmp_path / "results"), "--no-plots"]
+        main(arguments)
+        first = contents(tmp_path / "results")
+        capsys.readouterr()
+        assert main([*arguments, option]) == 0
+        assert "kept" not in capsys.readouterr().out
+        assert contents(tmp_path / "results") == first
+
+    def test_a_record_cannot_make_us_delete_elsewhere(self, describe, run, tmp_path):
+        path = describe()
+        run(path)
+        precious = tmp_path / "precious"
+        precious.write_text("keep")
+        file = tmp_path / "results" / "steps" / "steps.yaml"
+        record = read_yaml(file)
+        record["steps"]["assess"]["files"] |= {
+            name: checksum(precious) for name in ("../precious", str(precious))
+        }
+        file.write_text(yaml.safe_dump(record))
+        run(path, overwrite=True)
+        assert precious.read_text() == "keep"
+
+    @pytest.mark.parametrize(
+        "text", ["", "steps: 7", "steps: {group: 7}", "a: [", "steps: {a: {}}"]
+    )
+    def test_a_broken_record_is_no_record(self, text, describe, run, tmp_path):
+        path = describe()
+        run(path)
+        (tmp_path / "results" / "steps" / "steps.yaml").write_text(text)
+        assert set(run(path).values()) == {"done"}
+
+    def test_the_assessment_of_earlier_groups_does_not_stay(self, describe, run, tmp_path):
+        run(describe())
+        run(describe(assess=False, grouping={"method": "hierarchical", "n_groups": 2}))
+        assert not (tmp_path / "results" / "assessment").exists()
+
+    def test_other_commands_take_the_results(self, describe, run, tmp_path):
+        run(describe())
+        assert main(["assess", str(tmp_path / "results")]) == 0
+        again = ["run", str(tmp_path / "results" / "groups.yaml"), "-o", str(tmp_path / "again")]
+        assert main([*again, "--no-plots"]) == 0
+        names = {"groups.ecsv", "features.ecsv", "assessment/quality.ecsv"}
+        first, second = contents(tmp_path / "results"), contents(tmp_path / "again")
+        assert {name: first[name] for name in names} == {name: second[name] for name in names}
+
+    def test_only_one_run_at_a_time(self, describe, run, tmp_path):
+        fcntl = pytest.importorskip("fcntl")
+        (tmp_path / "results" / "steps").mkdir(parents=True)
+        handle = os.open(tmp_path / "results" / "steps", os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            with pytest.raises(RequestError, match="another run is at work"):
+                run(describe())
+        finally:
+            os.close(handle)
+        assert set(run(describe()).values()) == {"done"}
+
+
+class TestSame:
+    @pytest.mark.parametrize("workers", [1, 2])
+    def test_two_runs_give_the_same_bytes(self, workers, describe, run, tmp_path):
+        """All files, plots included; and the number of workers changes none of them."""
+        run(describe(), "first", plots=True)
+        run(describe(workers=workers), "second", plots=True)
+        first, second = contents(tmp_path / "first"), contents(tmp_path / "second")
+        assert len(first) > 15
+        assert first == second
+
+
+class PowerCut(BaseException):
+    """Nothing that comes after it happens."""
+
+
+@pytest.fixture
+def power(monkeypatch):
+    """Function that cuts the power at a certain change of the file system."""
+    names = ["replace", "rename", "unlink", "rmdir", "write_text", "mkdir"]
+    real = {name: getattr(Path, name) for name in names}
+    state = {"left": None, "changes": 0}
+
+    def step(name):
+        def change(self, *args, **kwargs):
+            if state["left"] == 0:
+                raise PowerCut
+            state["changes"] += 1
+            if state["left"] is not None:
+                state["left"] -= 1
+            return real[name](self, *args, **kwargs)
+
+        return change
+
+    for name in names:
+        monkeypatch.setattr(Path, name, step(name))
+    remove = shutil.rmtree
+
+    def rmtree(*args, **kwargs):
+        if state["left"] == 0:
+            raise PowerCut
+        remove(*args, **kwargs)
+
+    monkeypatch.setattr(shutil, "rmtree", rmtree)
+
+    def cut(after):
+        state.update(left=after, changes=0)
+        return state
+
+    return cut
+
+
+class TestInterrupted:
+    @pytest.mark.parametrize(("begun", "stride"), [(False, 2), (True, 3)])
+    def test_at_any_moment(self, begun, stride, describe, run, tmp_path, power):
+        """Power goes before a change of a file, each in turn; ``begun``: over an earlier result."""
+        path = describe(
+            features={"names": ["zenith", "livetime"]}, assess={"max_groups": 3, "n_resamples": 0}
+        )
+        run(path, "whole")
+        whole = contents(tmp_path / "whole")
+        if begun:
+            run(path, "begun", ["grouping.n_groups=2", "features.names=[zenith]"])
+        else:
+            (tmp_path / "begun").mkdir()
+
+        def begin():
+            power(None)
+            shutil.rmtree(tmp_path / "results", ignore_errors=True)
+            shutil.copytree(tmp_path / "begun", tmp_path / "results")
+
+        begin()
+        state = power(None)
+        run(path)
+        n_changes = state["changes"]
+        assert n_changes > 10
+        for cut_at in range(0, n_changes, stride):
+            begin()
+            power(cut_at)
+            with pytest.raises(PowerCut):
+                run(path)
+            power(None)
+            complete = check_complete(tmp_path / "results")
+            steps = run(path)
+            # What was complete, and of these inputs, is not done again.
+            kept = {name for name, how in steps.items() if how == "kept"}
+            assert kept <= complete
+            assert contents(tmp_path / "results") == whole
+            names = sorted(path.name for path in tmp_path.iterdir())
+            assert names == ["begun", "results", "run.yaml", "whole"]
+
+    def test_complete_steps_are_kept(self, describe, run, tmp_path, monkeypatch, capsys):
+        def interrupt(*args, **kwargs):
+            raise KeyboardInterrupt
+
+        path = describe()
+        arguments = ["run", str(path), "-o", str(tmp_path / "results"), "--no-plots"]
+        with monkeypatch.context() as patch:
+            patch.setattr("obscluster.run.work.assess_grouping", interrupt)
+            assert main(arguments) == 130
+        assert "run again to go on" in capsys.readouterr().err
+        assert check_complete(tmp_path / "results") == {"features", "group"}
+        assert run(path) == {"features": "kept", "group": "kept", "assess": "done"}
+
+    @pytest.mark.parametrize("name", ["SIGKILL", "SIGINT"])
+    def test_by_a_signal_among_the_features(self, name, describe, run, tmp_path):
+        """A process of its own that ends itself when it comes to the fifth run."""
+        own = tmp_path / "own.py"
+        own.write_text(
+            "import os, signal\nfrom pathlib import Path\nimport astropy.units as u\n"
+            "from obscluster.features.base import feature\n"
+            "@feature('mine', unit=u.one)\ndef mine(run):\n    '''Mine.'''\n"
+            "    if run.observation.obs_id == 99601 and Path(__file__ + '.end').exists():\n"
+            f"        os.kill(os.getpid(), signal.{name})\n"
+            "    return float(run.observation.obs_id)\n"
+        )
+        end = Path(f"{own}.end")
+        end.write_text("")
+        path = describe(features={"names": ["mine", "psf-r68"], "files": [str(own)]})
+        command = [sys.executable, "-m", "obscluster", "run", path, "-o", tmp_path / "results"]
+        done = subprocess.run([*command, "--no-plots"], capture_output=True, text=True, check=False)
+        assert done.returncode == (-signal.SIGKILL if name == "SIGKILL" else 130), done.stderr
+        assert "Traceback" not in done.stderr
+        assert check_complete(tmp_path / "results") == set()
+        end.unlink()
+        assert set(run(path).values()) == {"done"}
+        run(path, "whole")
+        assert contents(tmp_path / "results") == contents(tmp_path / "whole")
+
+
+class TestReport:
+    def test_without_bokeh_it_is_left_out_unless_asked_for(
+        self, describe, run, tmp_path, monkeypatch, capsys
+    ):
+        monkeypatch.setitem(sys.modules, "bokeh", None)
+        path = describe(report=None)
+        assert main(["run", str(path), "-o", str(tmp_path / "results"), "--no-plots"]) == 0
+        out = capsys.readouterr().out
+        assert "report: left out: a report needs bokeh, which is not installed" in out
+        assert 'pip install "obscluster[report]"' in out
+        for asked in (True, {"title": "Mine"}):
+            with pytest.raises(RequestError, match=r"line \d+: report: a report needs bokeh"):
+                run(describe(report=asked), "none")
+        assert not (tmp_path / "none").exists()
+
+    def test_is_written_and_kept(self, describe, run, tmp_path):
+        pytest.importorskip("bokeh")
+        path = describe(report={"title": "Of <twelve> runs"})
+        assert run(path)["report"] == "done"
+        page = (tmp_path / "results" / "report.html").read_text()
+        assert "Of &lt;twelve&gt; runs" in page
+        assert run(path)["report"] == "kept"
+        run(path, "again")
+        assert (tmp_path / "again" / "report.html").read_text() == page
+        # Another title needs another page, and nothing else.
+        steps = run(path, settings=["report.title=B"])
+        assert {name for name, how in steps.items() if how == "done"} == {"report"}
+        # The same page, also where the assessment was kept.
+        assert run(path)["report"] == "done"
+        assert (tmp_path / "results" / "report.html").read_text() == page
+
+
+REDUCE = {
+    "energy": {"min": "0.5 TeV", "max": "50 TeV", "bins_per_decade": 5},
+    "fit": {"flux_points_per_decade": 0},
+}
+
+
+class TestReduction:
+    @pytest.fixture(scope="class")
+    @staticmethod
+    def archive(tmp_path_factory):
+        pytest.importorskip("gammapy")
+        return simulate(tmp_path_factory.mktemp("run") / "archive", n_obs=4, seed=1, size="small")
+
+    @pytest.fixture
+    def path(self, archive, describe):
+        return describe(
+            archive=str(archive),
+            grouping={"method": "cuts", "by": "ZEN_PNT"},
+            assess=False,
+            reduce=REDUCE,
+        )
+
+    def test_only_what_changed_is_done_again(self, path, run, tmp_path):
+        steps = run(path)
+        assert steps == dict.fromkeys(["features", "group", "reduce", "fit"], "done")
+        assert (tmp_path / "results" / "datasets" / "datasets.yaml").exists()
+        assert (tmp_path / "results" / "fit" / "fit.yaml").exists()
+        assert set(run(path).values()) == {"kept"}
+        assert run(path, settings=["reduce.workers=2"])["reduce"] == "kept"
+        steps = run(path, settings=["reduce.fit.model=log-parabola"])
+        assert (steps["reduce"], steps["fit"]) == ("kept", "done")
+        steps = run(path, settings=["reduce.region.radius=0.15 deg"])
+        assert (steps["group"], steps["reduce"], steps["fit"]) == ("kept", "done", "done")
+
+    def test_two_runs_differ_in_dates_alone(self, path, run, tmp_path):
+        """Gammapy writes when it made a file: into FITS headers, and into its YAML files.
+
+        So do the checksums that follow from them differ, how long the fit took, and where the
+        datasets are. Everything else is the same.
+        """
+        run(path, "first")
+        run(path, "second", settings=["workers=2", "reduce.workers=2"])
+        first, second = contents(tmp_path / "first"), contents(tmp_path / "second")
+        assert set(first) == set(second)
+        differ = {name for name in first if first[name] != second[name]}
+        dated = {name for name in first if name.startswith("datasets/pha_obs")} | {
+            "datasets/datasets.yaml",
+            "datasets/models.yaml",
+            "datasets/reduction.yaml",
+            "fit/models.yaml",
+            "fit/fit.yaml",
+            "steps/steps.yaml",
+        }
+        assert differ <= dated
+        for name in differ:
+            assert _undated(name, first[name]) == _undated(name, second[name]), name
+
+
+def _undated(name, content):
+    """Content without dates, what follows from them, and how the work was shared out."""
+    if name.endswith(".fits"):
+        return re.sub(rb"CREATED = '[^']*'", b"", content)
+    text = content.decode()
+    for pattern in (
+        r"date: .*",
+        r"checksum: .*",
+        r"[\w/.]+: sha256:.*",
+        r"seconds: .*",
+        r"reduction: .*",
+        r"workers: .*",
+        r"fitted in .*",
+    ):
+        text = re.sub(rf"^ *{pattern}$", "", text, flags=re.MULTILINE)
+    return text
+
+
+def test_reduction_without_a_target_is_refused_before_the_work(describe, run, tmp_path):
+    path = describe(target=None, reduce=REDUCE)
+    with pytest.raises(RequestError, match=r"line \d+: reduce: needs a target"):
+        run(path)
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [(["psf-r86"], "did you mean 'psf-r68'"), (["psf-r68", "ZEN_PTN"], "'ZEN_PNT'")],
+)
+def test_unknown_features_are_told_by_their_line(names, message, describe, run, tmp_path):
+    path = describe(features={"names": names})
+    line = path.read_text().splitlines().index(f"  - {names[-1]}") + 1
+    expected = rf"run.yaml, line {line}: features.names.{len(names) - 1}: .*{message}"
+    with pytest.raises(RequestError, match=expected):
+        run(path)
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_selection_that_leaves_nothing_writes_nothing(describe, run, tmp_path):
+    none = {"type": "par_box", "variable": "OBS_ID", "value_range": [0, 1]}
+    with pytest.raises(RequestError, match=r"leaves no run: .*OBS_ID 0 to 1 leaves 0"):
+        run(describe(selection=[none]))
+    assert not (tmp_path / "results").exists()

@@ -1,0 +1,97 @@
+"""Local workers: the same results in the same order, and nothing is lost when something breaks."""
+
+import multiprocessing
+import os
+import signal
+
+import pytest
+
+from obscluster import workers
+from obscluster.exceptions import FormatError, RequestError
+from obscluster.workers import LocalWorkers
+
+
+def square(number):
+    return number * number
+
+
+def pid(_):
+    return os.getpid()
+
+
+@pytest.fixture(autouse=True)
+def no_process_is_left():
+    yield
+    assert not multiprocessing.active_children()
+
+
+@pytest.mark.parametrize("forks", [True, False])
+@pytest.mark.parametrize("n_workers", [1, 2, 3, 7])
+@pytest.mark.parametrize("n_items", [0, 1, 2, 17, 1000])
+def test_results_come_in_the_order_of_the_items(n_workers, n_items, forks, monkeypatch):
+    monkeypatch.setattr(workers, "_can_fork", lambda: forks)
+    found = LocalWorkers(n_workers).map(square, iter(range(n_items)))
+    assert list(found) == [square(i) for i in range(n_items)]
+
+
+def test_several_processes_work_and_this_one_is_among_them():
+    pids = set(LocalWorkers(3).map(pid, range(300)))
+    assert len(pids) == 3
+    assert os.getpid() in pids
+
+
+@pytest.mark.parametrize("bad", [0, 7, 99])
+def test_an_error_is_raised_as_it_is(bad):
+    def fail(number):
+        if number == bad:
+            raise FormatError("odd", "run.fits", "EVENTS")
+        return number
+
+    with pytest.raises(FormatError, match=r"run.fits, HDU EVENTS: odd"):
+        list(LocalWorkers(2).map(fail, range(100)))
+
+
+def test_what_cannot_leave_a_process_is_named():
+    here = os.getpid()
+
+    def odd(_):
+        return 1 if os.getpid() == here else (lambda: None)
+
+    with pytest.raises(RuntimeError, match="cannot leave its process"):
+        list(LocalWorkers(2).map(odd, range(20)))
+
+
+def test_a_killed_worker_is_told_and_not_waited_for():
+    here = os.getpid()
+
+    def die(number):
+        if os.getpid() != here and number > 10:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return number
+
+    with pytest.raises(RequestError, match=r"a worker died \(exit code -9\).*fewer workers"):
+        list(LocalWorkers(2).map(die, range(100)))
+
+
+def test_who_stops_early_leaves_no_worker_behind():
+    found = LocalWorkers(2).map(square, range(100_000))
+    assert next(found) == 0
+    assert multiprocessing.active_children()
+    found.close()
+
+
+def test_a_large_result_does_not_block():
+    sizes = [len(text) for text in LocalWorkers(2).map(lambda i: bytes(i * 20_000), range(40))]
+    assert sizes == [i * 20_000 for i in range(40)]
+
+
+def test_a_daemonic_process_uses_threads():
+    def work(connection):
+        connection.send(list(LocalWorkers(2).map(square, range(10))))
+
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=work, args=(theirs,), daemon=True)
+    process.start()
+    assert ours.recv() == [square(i) for i in range(10)]
+    process.join()
