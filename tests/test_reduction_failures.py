@@ -101,7 +101,13 @@ class TestInterrupts:
         complete = tmp_path / ".out.parts" / "group_1" / "group.yaml"
         argv = [sys.executable, "-m", "obscluster", *map(str, command)]
         process = subprocess.Popen(
-            argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+            argv,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            # A shell makes what runs in its background deaf to it.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         end = time.monotonic() + 120
         while not complete.exists() and process.poll() is None and time.monotonic() < end:

@@ -176,7 +176,7 @@ def _curves(
             grouping.labels,
             position,
             config.features.offset,
-            engine=get_engine(config.workers),
+            engine=get_engine(config.workers, config.scheduler),
             progress=None
             if progress is None
             else lambda rows, total: progress(rows, total, "responses"),
