@@ -179,7 +179,7 @@ def _all_small(values: NDArray[Any]) -> bool:
     """Whether all are surely numbers, and not huge, seen from the first byte of each.
 
     It holds the sign and the upper bits of the exponent, which are ones in what is no number. Of a
-    cube of values that is a fifth of the work of comparing them; False says nothing.
+    cube of values that is a quarter of the work of comparing them; False says nothing.
     """
     limit = _SMALL_FIRST_BYTE.get(values.dtype.str)
     if limit is None or not values.size or _LITTLE_ENDIAN is False:
