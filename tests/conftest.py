@@ -12,9 +12,14 @@ import matplotlib.pyplot as plt
 import pytest
 from astropy.io import fits
 from astropy.table import Table
+from hypothesis import settings
 from matplotlib.axes import Axes
 
 from obscluster.simulate import simulate
+
+# How long an example takes depends on what else the machine does.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -4,7 +4,7 @@ from itertools import combinations, groupby, pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.cluster import hierarchy
@@ -16,7 +16,6 @@ from obscluster.grouping import epochs
 from obscluster.grouping.epochs import chain_linkage, contiguous_stretches, segment
 
 # Time limits of single examples would only measure how busy the computer is.
-unhurried = settings(deadline=None)
 METHODS = ("ward", "complete", "average", "single")
 every_method = pytest.mark.parametrize("method", METHODS)
 # Small whole numbers: ties in time, in features and in heights are frequent.
@@ -42,7 +41,6 @@ def check_contiguous(labels, times):
 
 
 class TestSegment:
-    @unhurried
     @given(runs, st.data())
     def test_no_other_boundaries_have_a_smaller_sum_of_squares(self, table, data):
         X, times = table[:, :2] / 4, table[:, 2]
@@ -145,7 +143,6 @@ class TestChainLinkage:
         assert_allclose(Z[:, 2], heights, rtol=1e-12)
         assert_array_equal(Z[:, 3], [len(rows) for rows, _ in merges])
 
-    @unhurried
     @given(runs)
     def test_any_number_of_epochs_can_be_cut(self, method, table):
         X, times = table[:, :2], table[:, 2]
@@ -225,7 +222,6 @@ def test_what_has_no_chain_is_refused(X, times, method, message):
 
 
 class TestContiguousStretches:
-    @unhurried
     @given(st.lists(st.sampled_from([-1, 1, 2, 3]), max_size=20), st.randoms())
     def test_stretches_are_the_runs_of_equal_labels_in_time(self, labels, random):
         labels = np.array(labels, dtype=int)

@@ -201,7 +201,7 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("scratch") / "table.fits"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(columns=table_columns())
 def test_any_table_that_astropy_writes_comes_back(columns, scratch):
     from astropy.table import Table
@@ -257,7 +257,7 @@ def test_header_corner_case(cards, key, value):
 printable = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=200)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     value=printable
     | st.booleans()

@@ -116,7 +116,7 @@ def test_the_tree_is_that_of_the_definition(kind):
         assert information_loss(scores, labels) == pytest.approx(height, abs=1e-12)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 10**6), n_groups=st.integers(1, 9), fit_background=st.booleans())
 def test_refinement_never_makes_it_worse(seed, n_groups, fit_background):
     runs = Sums.of_scores(unrelated_scores(seed, 9), fit_background)

@@ -94,7 +94,7 @@ def test_runs_apart_lose_nothing_and_a_bin_without_the_threshold_is_that_of_the_
 partitions = st.lists(st.integers(1, 4), min_size=6, max_size=6)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(seed=st.integers(0, 10**6), labels=partitions, pair=st.tuples(*[st.integers(1, 4)] * 2))
 def test_loss_is_not_negative_and_never_falls_when_groups_are_merged(seed, labels, pair):
     scores, labels = random_scores(seed, n_bins=8), np.array(labels)
@@ -105,7 +105,7 @@ def test_loss_is_not_negative_and_never_falls_when_groups_are_merged(seed, label
         assert inflation >= 0, name
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(seed=st.integers(0, 10**6), labels=partitions)
 def test_with_fitted_backgrounds_loss_is_not_negative(seed, labels):
     scores = random_scores(seed, n_bins=8, with_empty=False)
@@ -126,7 +126,7 @@ def _common_normalisation(scores):
     return np.linalg.inv(np.linalg.inv(full)[:-1, :-1])
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(seed=st.integers(0, 10**6), labels=partitions, order=st.permutations(range(6)))
 def test_loss_does_not_depend_on_the_order_of_runs_nor_on_names_of_groups(seed, labels, order):
     scores, labels = random_scores(seed, n_bins=8), np.array(labels)
@@ -136,7 +136,7 @@ def test_loss_does_not_depend_on_the_order_of_runs_nor_on_names_of_groups(seed, 
     )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(seed=st.integers(0, 10**6), labels=partitions)
 def test_loss_does_not_depend_on_the_units_of_parameters(seed, labels):
     scores = random_scores(seed, n_bins=8)

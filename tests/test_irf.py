@@ -370,7 +370,7 @@ off = {"AMPL_2": 0.0, "AMPL_3": 0.0, "SIGMA_2": 0.0, "SIGMA_3": 0.0}
 
 
 @pytest.mark.parametrize("name", ["psf_king", "psf_3gauss"])
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_profile_integrates_to_one_and_containment_is_its_integral(name, data):
     parameters = data.draw(king if name == "psf_king" else gauss | gauss.map(lambda g: g | off))

@@ -17,7 +17,7 @@ steps = st.lists(
 
 
 @given(steps=steps, fraction=st.floats(0.0, 1.0))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_the_curve_is_scipys(steps, fraction):
     widths, rises = np.array(steps).T
     x, y = np.append(0.0, np.cumsum(widths)), np.append(0.0, np.cumsum(rises))
@@ -55,7 +55,6 @@ def slow_integral(density, center, i, lo, hi):
     density=st.lists(st.one_of(st.just(0.0), st.floats(1e-6, 1e3)), min_size=1, max_size=8),
     part=st.floats(0.0, 1.0),
 )
-@settings(deadline=None)
 def test_rates_of_all_bins_are_those_of_each(density, part):
     density = np.array(density)
     edges = np.geomspace(0.1, 10, len(density) + 1)

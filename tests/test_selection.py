@@ -156,7 +156,7 @@ def test_sky_box_in_galactic_coordinates():
     assert selected(table, "sky_box", **box, frame="galactic") == [1]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(lon=st.tuples(st.integers(0, 360), st.integers(0, 360)), border=st.integers(1, 100))
 def test_wider_border_never_loses_rows(lon, border):
     table = make_table()

@@ -5,7 +5,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
@@ -16,7 +16,6 @@ from obscluster.grouping.spread import fewest_groups, split_groups, within_toler
 from obscluster.tolerance import Tolerance
 
 # Time limits of single examples would only measure how busy the computer is.
-unhurried = settings(deadline=None)
 # Eighths are exact in binary, so that ties and ranges just as wide as the tolerance are frequent.
 eighths = st.integers(0, 40).map(lambda n: n / 8)
 positive = st.integers(1, 40).map(lambda n: n / 8)
@@ -80,7 +79,6 @@ def check_claims(X, labels, tolerances, periods):
 
 
 class TestOneFeature:
-    @unhurried
     @given(columns(eighths, 1), tolerances)
     def test_no_partition_has_fewer_groups_or_narrower_ones(self, X, tolerance):
         labels = fewest_groups(X, [tolerance])
@@ -88,7 +86,6 @@ class TestOneFeature:
         total = sum(np.ptp(X[labels == k]) for k in range(1, labels.max() + 1))
         assert (labels.max(), total) == fewest_of_all(X, [tolerance], [None])
 
-    @unhurried
     @given(columns(positive, 1), fractions, st.sampled_from([1, -1]))
     def test_neither_for_relative_tolerances(self, X, tolerance, sign):
         X = sign * X
@@ -99,7 +96,6 @@ class TestOneFeature:
         assert labels.max() == n_groups
         assert total == pytest.approx(least, abs=1e-4)
 
-    @unhurried
     @given(columns(eighths, 1), tolerances)
     def test_nor_on_a_circle(self, X, tolerance):
         labels = fewest_groups(X, [tolerance], [TURN])
@@ -142,14 +138,12 @@ class TestOneFeature:
 
 
 class TestSeveralFeatures:
-    @unhurried
     @given(columns(eighths, 2), st.tuples(tolerances, tolerances))
     def test_no_partition_has_fewer_groups(self, X, both):
         labels = fewest_groups(X, both)
         check_claims(X, labels, both, [None, None])
         assert labels.max() == fewest_of_all(X, both, [None, None])[0]
 
-    @unhurried
     @given(columns(positive, 3), st.tuples(tolerances, fractions, tolerances))
     def test_neither_of_three_of_all_kinds(self, X, tolerances):
         periods = [TURN, None, None]
@@ -267,7 +261,6 @@ class TestEveryNumberOfFeatures:
 
 
 class TestSplitGroups:
-    @unhurried
     @given(columns(eighths, 2), st.tuples(tolerances, tolerances), st.data())
     def test_every_group_is_split_into_the_fewest_parts(self, X, both, data):
         given = np.array(data.draw(st.lists(st.integers(-1, 3), min_size=len(X), max_size=len(X))))
@@ -296,7 +289,6 @@ class TestSplitGroups:
 
 
 class TestWithinTolerance:
-    @unhurried
     @given(st.lists(positive, min_size=1, max_size=5).map(np.array), tolerances, fractions)
     def test_it_is_what_the_definitions_say(self, values, absolute, relative):
         lo, hi = values.min(), values.max()

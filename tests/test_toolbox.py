@@ -226,7 +226,7 @@ class TestEveryMethod:
 
 @every_way
 @given(seed=st.integers(0, 10_000), n_obs=st.integers(12, 30))
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 def test_constraints_hold_whatever_the_runs(way, seed, n_obs):
     runs = make_runs(n_obs, seed)
     asked = ConstraintsConfig(**way[2])

@@ -7,6 +7,7 @@ fork they start within milliseconds and need nothing to be pickled but results.
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import pickle
 import signal
@@ -126,6 +127,8 @@ def _work(
     others: Sequence[Connection],
 ) -> None:
     """What a worker does: its chunks, one after the other."""
+    # What the parent has is not the worker's to collect: to look through it all would copy it.
+    gc.freeze()
     # An interrupt is for the parent, which ends its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for other in others:

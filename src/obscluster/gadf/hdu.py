@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from obscluster.exceptions import FormatError
 from obscluster.gadf.columns import Column
 from obscluster.gadf.header import BLOCK, Header, parse_header
-from obscluster.gadf.structure import structure_of
+from obscluster.gadf.structure import Structure, data_size, structure_of
 from obscluster.gadf.unpack import Source
 
 __all__ = ["HDU"]
@@ -52,19 +52,25 @@ class HDU:
         self.path = path
         self.index = index
         self._header_bytes = header_bytes
-        self.structure = structure_of(header_bytes)
         self._start = start
         self._source = source
+
+    @cached_property
+    def structure(self) -> Structure:
+        """What the header says of the columns, shared by HDUs of which it says the same."""
+        return structure_of(self._header_bytes)
 
     @cached_property
     def header(self) -> Header:
         """Keywords and values."""
         return parse_header(self._header_bytes)
 
-    @property
+    @cached_property
     def name(self) -> str:
         """EXTNAME in upper case; ``PRIMARY`` for the first HDU, ``#<index>`` without a name."""
-        return self.structure.name or ("PRIMARY" if self.index == 0 else f"#{self.index}")
+        name = self.header.get("EXTNAME")
+        found = name.strip().upper() if isinstance(name, str) else ""
+        return found or ("PRIMARY" if self.index == 0 else f"#{self.index}")
 
     @property
     def n_rows(self) -> int:
@@ -74,11 +80,11 @@ class HDU:
         except ValueError as error:
             raise self.error(str(error)) from None
 
-    @property
+    @cached_property
     def data_size(self) -> int:
-        """Length of the data in bytes, without padding (FITS Standard 4.0, eq. 1 and 2)."""
+        """Length of the data in bytes, without padding."""
         try:
-            return self.structure.data_size
+            return data_size(self._header_bytes)
         except ValueError as error:
             raise self.error(str(error)) from None
 

@@ -91,11 +91,11 @@ class HDULocation:
             # What a HDU is takes longer to see than its name, so only one of that name is looked
             # at, if all is well.
             named = next((hdu for hdu in file if hdu.name == wanted), None)
-            if named is not None and hdu_type_of(named.structure) in (None, self.hdu_type):
+            if named is not None and hdu_type_of(named) in (None, self.hdu_type):
                 return named
         of_type = None
         for hdu in file:
-            kind = hdu_type_of(hdu.structure)
+            kind = hdu_type_of(hdu)
             if wanted and hdu.name == wanted and kind in (None, self.hdu_type):
                 return hdu
             if of_type is None and kind == self.hdu_type:

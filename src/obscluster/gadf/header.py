@@ -7,7 +7,9 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
-__all__ = ["BLOCK", "CARD", "Header", "has_end", "parse_header"]
+import numpy as np
+
+__all__ = ["BLOCK", "CARD", "Header", "find_card", "has_end", "parse_header"]
 
 BLOCK = 2880
 CARD = 80
@@ -19,6 +21,8 @@ Header = Mapping[str, Any]
 _VALUE_AT = 10
 _VALUE = re.compile(r"\s*('(?:[^']|'')*'|[^/]*)")
 _INTEGER = re.compile(r"[+-]?\d{1,70}\Z")
+_END, _CONTINUE, _HIERARCH = b"END     ", b"CONTINUE", b"HIERARCH"
+_NAME = np.dtype({"names": ["name"], "formats": ["S8"], "itemsize": CARD})
 
 
 class _Cards(Mapping[str, Any]):
@@ -26,44 +30,63 @@ class _Cards(Mapping[str, Any]):
 
     Parameters
     ----------
-    text : str
-        Cards of 80 characters, up to END.
+    raw : bytes
+        Cards of 80 characters.
+    names : list of bytes
+        First 8 characters of each card, up to END.
     """
 
-    def __init__(self, text: str):
-        self._text = text
+    def __init__(self, raw: bytes, names: list[bytes]):
+        self._raw = raw
+        self._names = names
         self._values: dict[str, Any] = {}
 
     def __getitem__(self, key: str) -> Any:
         if key in self._values:
             return self._values[key]
-        start = self._places[key]
-        value = self._values[key] = _parse_value(self._text[start + _VALUE_AT : start + CARD])
+        start = self._place(key)
+        if start is None:
+            raise KeyError(key)
+        card = self._raw[start + _VALUE_AT : start + CARD]
+        value = self._values[key] = _parse_value(card.decode("latin-1"))
         return value
 
     def get(self, key: str, default: Any = None) -> Any:
         """Value of a keyword, or the default."""
-        return self[key] if key in self._places else default
+        # Many are asked for that are not there, and the exceptions of Mapping.get are slow.
+        if key not in self:
+            return default
+        return self[key]
+
+    def _place(self, key: str) -> int | None:
+        """Where the first card of a keyword begins, None if there is none."""
+        name = key.ljust(8).encode("latin-1", "replace")
+        number = self._numbers.get(name)
+        if number is None or self._has_value(number):
+            return None if number is None else number * CARD
+        # That one was commentary.
+        others = (i for i in range(number, len(self._names)) if self._names[i] == name)
+        return next((i * CARD for i in others if self._has_value(i)), None)
 
     @cached_property
-    def _places(self) -> dict[str, int]:
-        """Where the first card of each keyword begins."""
-        text = self._text
-        last = len(text) // CARD * CARD - CARD
-        return {
-            text[start : start + 8].rstrip(): start
-            for start in range(last, -1, -CARD)
-            if text[start + 8 : start + _VALUE_AT] == "= "
-        }
+    def _numbers(self) -> dict[bytes, int]:
+        """Number of the first card of each name."""
+        last = len(self._names) - 1
+        return dict(zip(reversed(self._names), range(last, -1, -1), strict=True))
+
+    def _has_value(self, number: int) -> bool:
+        """Whether a card is no commentary."""
+        return self._raw[number * CARD + 8 : number * CARD + _VALUE_AT] == b"= "
 
     def __contains__(self, key: object) -> bool:
-        return key in self._places
+        return key in self._values or (isinstance(key, str) and self._place(key) is not None)
 
     def __iter__(self) -> Iterator[str]:
-        return reversed(self._places)
+        names = [name for number, name in enumerate(self._names) if self._has_value(number)]
+        return iter(dict.fromkeys(name.decode("latin-1").rstrip() for name in names))
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(list(iter(self)))
 
     def __repr__(self) -> str:
         return repr(dict(self))
@@ -83,10 +106,18 @@ def parse_header(raw: bytes) -> Header:
     header : mapping
         Keyword to value.
     """
-    text = raw.decode("latin-1")
-    if "CONTINUE" in text or "HIERARCH" in text:
-        return _long_header(text)
-    return _Cards(text[: _end(raw)])
+    names = _names(raw)
+    if _END in names:
+        del names[names.index(_END) :]
+    if _CONTINUE in names or _HIERARCH in names:
+        return _long_header(raw.decode("latin-1"))
+    return _Cards(raw, names)
+
+
+def _names(raw: bytes, start: int = 0) -> list[bytes]:
+    """First 8 characters of every card."""
+    n_cards = (len(raw) - start) // CARD
+    return np.frombuffer(raw, _NAME, n_cards, start)["name"].tolist() if n_cards else []
 
 
 def _long_header(text: str) -> Header:
@@ -121,17 +152,13 @@ def _long_header(text: str) -> Header:
 
 def has_end(raw: bytes, start: int = 0) -> bool:
     """Whether one of the cards from a position on is END."""
-    return _end(raw, start) is not None
+    return _END in _names(raw, max(start, 0))
 
 
-def _end(raw: bytes, start: int = 0) -> int | None:
-    """Where the card END begins, None if there is none."""
-    found = raw.find(b"END", start)
-    while found >= 0:
-        if found % CARD == 0 and raw[found + 3 : found + 8] == b"     ":
-            return found
-        found = raw.find(b"END", found + 1)
-    return None
+def find_card(raw: bytes, key: str) -> int | None:
+    """Number of the first card of a keyword, None if there is none."""
+    names, name = _names(raw), key.ljust(8).encode("latin-1")
+    return names.index(name) if name in names else None
 
 
 def _parse_value(text: str) -> str | int | float | bool | None:

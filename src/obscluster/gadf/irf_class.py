@@ -13,6 +13,7 @@ from typing import Any
 
 from astropy import units as u
 
+from obscluster.gadf.hdu import HDU
 from obscluster.gadf.structure import Structure
 
 __all__ = [
@@ -110,16 +111,15 @@ def irf_class_of(structure: Structure) -> str | None:
     return hdu_class_of(structure.header) or _class_by_columns(structure)
 
 
-@lru_cache(maxsize=128)
-def hdu_type_of(structure: Structure) -> str | None:
+def hdu_type_of(hdu: HDU) -> str | None:
     """GADF type of a HDU by its keywords, or else by its columns; None if it is none."""
-    hdu_class = hdu_class_of(structure.header)
-    if hdu_class is not None:
-        return IRF_CLASSES[hdu_class].hdu_type
-    written = str(structure.header.get("HDUCLAS1", "")).strip().lower()
-    if written in _RUN_TABLES:
-        return written
-    hdu_class = _class_by_columns(structure)
+    written = str(hdu.header.get("HDUCLAS1", "")).strip().lower()
+    return written if written in _RUN_TABLES else _hdu_type_of(hdu.structure)
+
+
+@lru_cache(maxsize=128)
+def _hdu_type_of(structure: Structure) -> str | None:
+    hdu_class = irf_class_of(structure)
     if hdu_class is not None:
         return IRF_CLASSES[hdu_class].hdu_type
     names = _column_names(structure)

@@ -13,13 +13,15 @@ from typing import Any
 import numpy as np
 
 from obscluster.gadf.columns import Column, column_layout
-from obscluster.gadf.header import CARD, parse_header
+from obscluster.gadf.header import CARD, Header, find_card, parse_header
 
-__all__ = ["Structure", "structure_of"]
+__all__ = ["Structure", "data_size", "structure_of"]
 
 # More than any file holds. Numbers of a damaged header may have thousands of digits.
 _MAX_BYTES = 1 << 50
-_RUN = b"OBS_ID  ="
+_TABLES = ("BINTABLE", "A3DTABLE", "TABLE")
+# What decides on the size of a table, in the order of the standard.
+_SIZES = ("XTENSION", "BITPIX", "NAXIS", "NAXIS1", "NAXIS2", "PCOUNT", "GCOUNT")
 _BLANK = b" " * CARD
 
 
@@ -36,45 +38,21 @@ class Structure:
         self.header = parse_header(header_bytes)
 
     @cached_property
-    def name(self) -> str:
-        """EXTNAME in upper case, empty if there is none."""
-        name = self.header.get("EXTNAME")
-        return name.strip().upper() if isinstance(name, str) else ""
-
-    @cached_property
     def is_table(self) -> bool:
         """Whether there are columns, rather than an image or nothing."""
-        return self.header.get("XTENSION") in ("BINTABLE", "A3DTABLE", "TABLE")
+        return self.header.get("XTENSION") in _TABLES
 
     @cached_property
     def n_rows(self) -> int:
         """Number of table rows."""
-        return self.length("NAXIS2")
-
-    @cached_property
-    def data_size(self) -> int:
-        """Length of the data in bytes, without padding (FITS Standard 4.0, eq. 1 and 2)."""
-        n_axes = self.length("NAXIS")
-        if n_axes == 0:
-            return 0
-        if n_axes > 999:
-            raise ValueError(f"NAXIS = {n_axes}; expected at most 999")
-        bits = self.header.get("BITPIX")
-        if bits not in (8, 16, 32, 64, -32, -64):
-            raise ValueError(f"BITPIX = {bits!r}; expected 8, 16, 32, 64, -32 or -64")
-        shape = [self.length(f"NAXIS{i + 1}") for i in range(n_axes)]
-        extra, groups = self.length("PCOUNT", default=0), self.length("GCOUNT", default=1)
-        size = abs(int(bits)) // 8 * groups * (extra + prod(shape))
-        if size > _MAX_BYTES:
-            raise ValueError("the header announces more data than any file holds; fetch it again")
-        return size
+        return length(self.header, "NAXIS2")
 
     @cached_property
     def columns(self) -> dict[str, Column]:
         """Columns by name, in the order of the table."""
         if not self.is_table:
             raise ValueError("is not a table")
-        n_axes, n_columns = self.length("NAXIS"), self.length("TFIELDS", default=0)
+        n_axes, n_columns = length(self.header, "NAXIS"), length(self.header, "TFIELDS", default=0)
         if n_axes != 2 or self.header.get("GCOUNT", 1) != 1:
             raise ValueError("a table has NAXIS = 2 and GCOUNT = 1")
         if n_columns > 999:
@@ -93,7 +71,7 @@ class Structure:
                 else column_layout(self.header, number, name, unit, offset)
             )
             offset += column.width
-        row = self.length("NAXIS1")
+        row = length(self.header, "NAXIS1")
         if not is_text and offset != row:
             raise ValueError(f"NAXIS1 = {row}, but the columns take {offset}")
         if row == 0 and columns and self.n_rows:
@@ -118,18 +96,69 @@ class Structure:
                     "names": [c.name for c in columns],
                     "formats": [(c.dtype, c.shape) for c in columns],
                     "offsets": [c.offset for c in columns],
-                    "itemsize": self.length("NAXIS1"),
+                    "itemsize": length(self.header, "NAXIS1"),
                 }
             )
         except (ValueError, TypeError, OverflowError) as error:
             raise ValueError(f"numpy cannot hold a row of this table ({error})") from None
 
-    def length(self, key: str, default: int | None = None) -> int:
-        """Whole number from 0 of a keyword."""
-        value = self.header.get(key, default)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-            raise ValueError(f"{key} = {value!r}; expected a whole number from 0")
-        return value
+
+def length(header: Header, key: str, default: int | None = None) -> int:
+    """Whole number from 0 of a keyword.
+
+    Raises
+    ------
+    ValueError
+        If it is none.
+    """
+    value = header.get(key, default)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ValueError(f"{key} = {value!r}; expected a whole number from 0")
+    return value
+
+
+def data_size(header_bytes: bytes) -> int:
+    """Length of the data of a HDU in bytes, without padding (FITS Standard 4.0, eq. 1 and 2).
+
+    Parameters
+    ----------
+    header_bytes : bytes
+        The header as stored.
+
+    Raises
+    ------
+    ValueError
+        If the header is damaged.
+    """
+    size = _size_of_table(header_bytes[: len(_SIZES) * CARD])
+    return _size(parse_header(header_bytes)) if size is None else size
+
+
+@lru_cache(maxsize=128)
+def _size_of_table(cards: bytes) -> int | None:
+    """Length of the data of a table whose first cards are in the prescribed order, else None.
+
+    Responses of one production have the same size.
+    """
+    header = parse_header(cards)
+    return _size(header) if tuple(header) == _SIZES and header["NAXIS"] == 2 else None
+
+
+def _size(header: Header) -> int:
+    n_axes = length(header, "NAXIS")
+    if n_axes == 0:
+        return 0
+    if n_axes > 999:
+        raise ValueError(f"NAXIS = {n_axes}; expected at most 999")
+    bits = header.get("BITPIX")
+    if bits not in (8, 16, 32, 64, -32, -64):
+        raise ValueError(f"BITPIX = {bits!r}; expected 8, 16, 32, 64, -32 or -64")
+    shape = [length(header, f"NAXIS{i + 1}") for i in range(n_axes)]
+    extra, groups = length(header, "PCOUNT", default=0), length(header, "GCOUNT", default=1)
+    size = abs(int(bits)) // 8 * groups * (extra + prod(shape))
+    if size > _MAX_BYTES:
+        raise ValueError("the header announces more data than any file holds; fetch it again")
+    return size
 
 
 def structure_of(header_bytes: bytes) -> Structure:
@@ -140,12 +169,11 @@ def structure_of(header_bytes: bytes) -> Structure:
     header_bytes : bytes
         The header as stored.
     """
-    found = header_bytes.find(_RUN)
-    while found >= 0 and found % CARD:
-        found = header_bytes.find(_RUN, found + 1)
-    if found < 0:
+    number = find_card(header_bytes, "OBS_ID")
+    if number is None:
         return _structure(header_bytes)
-    return _structure(header_bytes[:found] + _BLANK + header_bytes[found + CARD :])
+    start = number * CARD
+    return _structure(header_bytes[:start] + _BLANK + header_bytes[start + CARD :])
 
 
 @lru_cache(maxsize=128)

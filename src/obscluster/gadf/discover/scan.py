@@ -131,7 +131,7 @@ def _type_and_class(hdu: HDU) -> tuple[str, str] | None:
     hdu_class = irf_class_of(hdu.structure)
     if hdu_class is not None:
         return IRF_CLASSES[hdu_class].hdu_type, hdu_class
-    for name in (hdu_type_of(hdu.structure), hdu.name.lower()):
+    for name in (hdu_type_of(hdu), hdu.name.lower()):
         if name in _RUN_TYPES:
             return name, name
     return None
