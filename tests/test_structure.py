@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
+from obscluster.gadf.cleaning import _all_small, clean
 from obscluster.gadf.fits import FitsFile
-from obscluster.gadf.irf import _all_small, _clean, read_irf
+from obscluster.gadf.irf import read_irf
 from obscluster.gadf.structure import data_size
 from obscluster.gadf.unpack import MIN_STEP
 
@@ -91,13 +92,14 @@ def test_a_damaged_header_is_not_remembered_as_a_good_one():
 @pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf, 1.01e30, -1.01e30, 0.99e30, 1e29, 0.0])
 def test_the_quick_look_never_calls_bad_values_small(dtype, odd):
     values = np.linspace(-5, 5, 1001).astype(dtype)
-    assert _clean(values, keep_nan=False)[1] == 0
+    assert clean(values)[1] is None
     if dtype == ">i2":
         return
     values[77] = odd
     is_bad = not abs(odd) <= 1e30
-    cleaned, n_bad = _clean(values, keep_nan=False)
-    assert n_bad == is_bad
+    cleaned, bad = clean(values)
+    assert (bad is not None) == is_bad
+    assert not is_bad or np.flatnonzero(bad).tolist() == [77]
     assert not (_all_small(values) and is_bad)
     assert cleaned[77] == (0.0 if is_bad else values[77])
 

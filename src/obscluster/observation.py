@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -130,7 +130,12 @@ class Observation:
         """
         return self.read_irfs("rad_max").get("rad_max")
 
-    def read_irfs(self, *hdu_types: str, shared: SharedIRFs | None = None) -> dict[str, IRF]:
+    def read_irfs(
+        self,
+        *hdu_types: str,
+        shared: SharedIRFs | None = None,
+        offset: Callable[[], float] | None = None,
+    ) -> dict[str, IRF]:
         """Read several responses, each file in one pass and no further than needed.
 
         Nothing is kept: use this for one look at many observations.
@@ -141,6 +146,10 @@ class Observation:
             Among aeff, edisp, psf, bkg and rad_max.
         shared : `~obscluster.gadf.shared_irfs.SharedIRFs`, optional
             Holds the responses of files that several observations share.
+        offset : callable, optional
+            Tells the offset in degrees, once the header is known, around which responses are
+            wanted: no more is read, see `~obscluster.gadf.response.IRF.near`. Of what is shared,
+            everything is.
 
         Returns
         -------
@@ -159,8 +168,10 @@ class Observation:
                 by_file.setdefault(location.existing_path, []).append((name, location))
         irfs: dict[str, IRF | None] = {}
         for path, wanted in by_file.items():
-            read = self._read_file if shared is None else partial(shared.get, self._read_file)
-            irfs |= read(path, tuple(wanted))
+            if shared is not None and shared.has(path, wanted):
+                irfs |= shared.get(self._read_file, path, wanted)
+            else:
+                irfs |= self._read_file(path, wanted, offset)
         return {name: irf for name, irf in irfs.items() if irf is not None}
 
     def files(self, *hdu_types: str) -> list[Path]:
@@ -168,15 +179,18 @@ class Observation:
         found = (self.locations.get(name) or self._stand_in(name) for name in hdu_types)
         return [location.path for location in found if location is not None]
 
-    def _read_file(self, path: Path, wanted: Sequence[Wanted]) -> dict[str, IRF | None]:
+    def _read_file(
+        self, path: Path, wanted: Sequence[Wanted], offset: Callable[[], float] | None = None
+    ) -> dict[str, IRF | None]:
         """Responses of one file."""
         irfs: dict[str, IRF | None] = {}
         with FitsFile(path) as file:
             self._keep_header(file)
+            near = None if offset is None else offset()
             for name, location in wanted:
                 hdu = location.find(file)
                 listed = location.hdu_type == name
-                irfs[name] = read_irf(hdu, location.hdu_class) if listed else rad_max_of(hdu)
+                irfs[name] = read_irf(hdu, location.hdu_class, near) if listed else rad_max_of(hdu)
         return irfs
 
     def _stand_in(self, hdu_type: str) -> HDULocation | None:

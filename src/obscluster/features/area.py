@@ -143,11 +143,18 @@ def _ring_mean(bkg: IRF, offset: float) -> Array:
     return total / _RING_POINTS
 
 
-@feature("aeff", unit="m2", description="Effective area", needs=["aeff"], per_energy=True)
+@feature(
+    "aeff",
+    unit="m2",
+    description="Effective area",
+    needs=["aeff"],
+    per_energy=True,
+    at_offset=True,
+)
 def aeff(run: Run, energy: float) -> float:
     """Effective area, interpolated."""
-    irf = run.irf("aeff")
-    value = float(at_energy(irf, "EFFAREA", energy, run.offset_for(irf)))
+    irf, offset = run.irf_at_offset("aeff")
+    value = float(at_energy(irf, "EFFAREA", energy, offset))
     value *= unit_factor(irf.unit, _AREA)
     if not np.isfinite(value):
         raise NotComputableError(f"the effective area at {energy:g} TeV is no number")
@@ -159,11 +166,12 @@ def aeff(run: Run, energy: float) -> float:
     unit="TeV",
     description="Energy where the effective area reaches 10 % of its maximum",
     needs=["aeff"],
+    at_offset=True,
 )
 def aeff_threshold(run: Run) -> float:
     """Energy threshold by effective area."""
-    irf = run.irf("aeff")
-    return area_threshold(irf, run.offset_for(irf))
+    irf, offset = run.irf_at_offset("aeff")
+    return area_threshold(irf, offset)
 
 
 @feature(
@@ -172,11 +180,12 @@ def aeff_threshold(run: Run) -> float:
     description="Background rate per solid angle above a reconstructed energy",
     needs=["bkg"],
     per_energy=True,
+    at_offset=True,
 )
 def bkg_rate(run: Run, energy: float) -> float:
     """Integral background rate at the offset."""
-    irf = run.irf("bkg")
-    return background_rate(irf, energy, run.offset_for(irf))
+    irf, offset = run.irf_at_offset("bkg")
+    return background_rate(irf, energy, offset)
 
 
 @feature(
@@ -185,11 +194,12 @@ def bkg_rate(run: Run, energy: float) -> float:
     description="Directional cut of a point-like response",
     needs=["rad_max"],
     per_energy=True,
+    at_offset=True,
 )
 def rad_max(run: Run, energy: float) -> float:
     """Cut at a reconstructed energy, interpolated."""
-    irf = run.irf("rad_max")
-    value = float(at_energy(irf, "RAD_MAX", energy, run.offset_for(irf), "energy"))
+    irf, offset = run.irf_at_offset("rad_max")
+    value = float(at_energy(irf, "RAD_MAX", energy, offset, "energy"))
     return value * unit_factor(irf.unit, u.deg)
 
 

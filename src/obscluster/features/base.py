@@ -61,6 +61,9 @@ class Feature:
         Whether it depends on an energy.
     period : float, optional
         Of a cyclic quantity: after which it repeats, in the unit.
+    at_offset : bool
+        Whether it looks at responses at the offset of the run only, by `Run.irf_at_offset`. Where
+        all features of a table do, no more of the responses is read.
     """
 
     name: str
@@ -70,6 +73,7 @@ class Feature:
     needs: tuple[str, ...] = ()
     per_energy: bool = False
     period: float | None = None
+    at_offset: bool = False
 
 
 def feature(
@@ -79,12 +83,13 @@ def feature(
     needs: Sequence[str] = (),
     per_energy: bool = False,
     period: float | None = None,
+    at_offset: bool = False,
 ) -> Callable[[Callable[..., float]], Feature]:
     """Make a `Feature` of a function.
 
     Parameters
     ----------
-    name, unit, description, needs, per_energy, period
+    name, unit, description, needs, per_energy, period, at_offset
         See `Feature`.
 
     Returns
@@ -102,7 +107,9 @@ def feature(
 
     def decorate(function: Callable[..., float]) -> Feature:
         text = description or (function.__doc__ or name).strip().splitlines()[0].rstrip(".")
-        return Feature(name, u.Unit(unit), text, function, tuple(needs), per_energy, period)
+        return Feature(
+            name, u.Unit(unit), text, function, tuple(needs), per_energy, period, at_offset
+        )
 
     return decorate
 
@@ -143,12 +150,35 @@ class Run:
         NotComputableError
             If the run has none.
         """
+        irf = self._given(hdu_type)
+        self._remark_invalid(irf)
+        return irf
+
+    def irf_at_offset(self, hdu_type: str) -> tuple[IRF, float]:
+        """Response of a type, in the bins around the offset of the run, and that offset in degrees.
+
+        All that is needed to interpolate there; the offset is that of `offset_for`.
+
+        Raises
+        ------
+        NotComputableError
+            If the run has none.
+        """
+        whole = self._given(hdu_type)
+        offset = self.offset_for(whole)
+        irf = whole.near(offset)
+        self._remark_invalid(irf)
+        return irf, offset
+
+    def _given(self, hdu_type: str) -> IRF:
         irf = self.irfs.get(hdu_type)
         if irf is None:
             raise NotComputableError(f"the index lists no {hdu_type} for this run")
-        if irf.n_invalid:
-            self.remark(f"{irf.n_invalid} values of {irf.hdu_class} are no numbers, taken as zero")
         return irf
+
+    def _remark_invalid(self, irf: IRF) -> None:
+        if irf.invalid:
+            self.remark(f"{irf.n_invalid} values of {irf.hdu_class} are no numbers, taken as zero")
 
     def offset_for(self, irf: IRF) -> float:
         """Offset at which to evaluate a response, in degrees.

@@ -7,12 +7,15 @@ of a kernel that is binned on the true-energy axis. They suffer from that binnin
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
 from obscluster.features.base import NotComputableError, Run, feature
 from obscluster.features.quantiles import normal_quantile
 from obscluster.features.slices import at_energy, at_offset, check_energy
+from obscluster.gadf.axis import Axis
 from obscluster.gadf.irf import IRF
 
 __all__ = ["FEATURES", "kernel_moments", "migration_quantiles"]
@@ -50,22 +53,42 @@ def kernel_moments(edisp: IRF, energy: float, offset: float) -> tuple[float, flo
     """
     check_energy(edisp, energy)
     axis, migra = edisp.axes["energy_true"], edisp.axes["migra"]
-    index = int(np.searchsorted(axis.edges, energy, side="right")) - 1
-    index = min(max(index, 0), axis.nbin - 1)
-    cumulative = _cumulative(at_offset(edisp, "MATRIX", offset, index), migra.edges)
+    index = _bin_of(axis, energy)
+    cumulative = _cumulative(at_offset(edisp, "MATRIX", offset, index), migra)
     if cumulative is None:
         raise _empty(energy, offset)
-    center = float(axis.center[index])
-    kernel = np.diff(np.interp(axis.edges / center, migra.edges, cumulative))
+    center, migrations = _migrations(axis, index)
+    at_edges = np.interp(migrations, migra.edges, cumulative)
+    kernel = at_edges[1:] - at_edges[:-1]
     kernel[kernel < _KERNEL_NOISE] = 0.0
-    total = kernel.sum()
+    total = np.add.reduce(kernel)
     if not total > 0:
         raise NotComputableError(
             f"the energy dispersion at {energy:g} TeV lies outside the true energies"
         )
-    mean = (kernel * axis.center).sum() / total
-    variance = (kernel * (axis.center - mean) ** 2).sum() / total
+    mean = np.add.reduce(kernel * axis.center) / total
+    variance = np.add.reduce(kernel * (axis.center - mean) ** 2) / total
     return center, float(mean), float(variance)
+
+
+# Runs of one production share their axes.
+@lru_cache(maxsize=256)
+def _migrations(axis: Axis, index: int) -> tuple[float, Array]:
+    """Centre of an energy bin, and the migrations from there to all edges of the axis."""
+    center = float(axis.center[index])
+    return center, axis.edges / center
+
+
+@lru_cache(maxsize=256)
+def _bin_of(axis: Axis, energy: float) -> int:
+    """Bin that holds an energy."""
+    index = int(np.searchsorted(axis.edges, energy, side="right")) - 1
+    return min(max(index, 0), axis.nbin - 1)
+
+
+@lru_cache(maxsize=64)
+def _widths(axis: Axis) -> Array:
+    return np.diff(axis.edges)
 
 
 def migration_quantiles(
@@ -78,24 +101,26 @@ def migration_quantiles(
     NotComputableError
         Outside the response, or where it is empty.
     """
-    edges = edisp.axes["migra"].edges
-    cumulative = _cumulative(at_energy(edisp, "MATRIX", energy, offset), edges)
+    migra = edisp.axes["migra"]
+    cumulative = _cumulative(at_energy(edisp, "MATRIX", energy, offset), migra)
     if cumulative is None:
         raise _empty(energy, offset)
-    return np.array([normal_quantile(edges, cumulative, fraction) for fraction in fractions])
+    return np.array([normal_quantile(migra.edges, cumulative, value) for value in fractions])
 
 
-def _cumulative(density: Array, edges: Array) -> Array | None:
+def _cumulative(density: Array, migra: Axis) -> Array | None:
     """Distribution function at the edges, from 0 to 1; None if there is nothing to normalise."""
-    density = np.clip(np.where(np.isfinite(density), density, 0.0), 0.0, None)
-    cumulative = np.concatenate([[0.0], np.cumsum(density * np.diff(edges))])
+    cumulative = np.zeros(len(density) + 1)
+    np.cumsum(np.maximum(density, 0.0) * _widths(migra), out=cumulative[1:])
+    if not np.isfinite(cumulative[-1]):
+        density = np.where(np.isfinite(density), density, 0.0)
+        np.cumsum(np.maximum(density, 0.0) * _widths(migra), out=cumulative[1:])
     return cumulative / cumulative[-1] if cumulative[-1] > 0 else None
 
 
 def _moments(run: Run, energy: float) -> tuple[float, float, float]:
     """Moments of the kernel of a run, which bias and resolution share."""
-    edisp = run.irf("edisp")
-    offset = run.offset_for(edisp)
+    edisp, offset = run.irf_at_offset("edisp")
     return run.once(("moments", energy), lambda: kernel_moments(edisp, energy, offset))
 
 
@@ -110,6 +135,7 @@ def _empty(energy: float, offset: float) -> NotComputableError:
     description="Energy bias: mean of (E_reco - E) / E",
     needs=["edisp"],
     per_energy=True,
+    at_offset=True,
 )
 def edisp_bias(run: Run, energy: float) -> float:
     """Mean of (E_reco - E) / E of the dispersion kernel, E being the centre of its bin."""
@@ -122,6 +148,7 @@ def edisp_bias(run: Run, energy: float) -> float:
     description="Energy resolution: standard deviation of E_reco / E",
     needs=["edisp"],
     per_energy=True,
+    at_offset=True,
 )
 def edisp_res(run: Run, energy: float) -> float:
     """Standard deviation of E_reco / E of the dispersion kernel, E being the centre of its bin."""
@@ -134,11 +161,12 @@ def edisp_res(run: Run, energy: float) -> float:
     description="Energy bias: median of E_reco / E, less 1",
     needs=["edisp"],
     per_energy=True,
+    at_offset=True,
 )
 def edisp_bias50(run: Run, energy: float) -> float:
     """Median migration less 1, at the energy itself."""
-    edisp = run.irf("edisp")
-    (median,) = migration_quantiles(edisp, energy, run.offset_for(edisp), (0.5,))
+    edisp, offset = run.irf_at_offset("edisp")
+    (median,) = migration_quantiles(edisp, energy, offset, (0.5,))
     return float(median) - 1.0
 
 
@@ -147,11 +175,12 @@ def edisp_bias50(run: Run, energy: float) -> float:
     description="Energy resolution: half the central 68 % width of E_reco / E",
     needs=["edisp"],
     per_energy=True,
+    at_offset=True,
 )
 def edisp_res68(run: Run, energy: float) -> float:
     """Half the distance of the 16 % and 84 % quantiles of the migration, at the energy itself."""
-    edisp = run.irf("edisp")
-    lo, hi = migration_quantiles(edisp, energy, run.offset_for(edisp), (0.16, 0.84))
+    edisp, offset = run.irf_at_offset("edisp")
+    lo, hi = migration_quantiles(edisp, energy, offset, (0.16, 0.84))
     return 0.5 * float(hi - lo)
 
 

@@ -193,11 +193,12 @@ def _too_little(
     description="Containment radius of the PSF",
     needs=["psf"],
     per_energy=True,
+    at_offset=True,
 )
 def psf_radius(run: Run, energy: float) -> float:
     """Containment radius at the fraction asked, nearest point of the refined rad axis."""
-    psf = run.irf("psf")
-    offset, fraction = run.offset_for(psf), run.containment_fraction
+    psf, offset = run.irf_at_offset("psf")
+    fraction = run.containment_fraction
     radius, largest = nearest_containment_radius(psf, energy, offset, fraction)
     if largest < fraction:
         run.remark(
@@ -212,11 +213,12 @@ def psf_radius(run: Run, energy: float) -> float:
     description="68 % containment radius of the PSF",
     needs=["psf"],
     per_energy=True,
+    at_offset=True,
 )
 def psf_r68(run: Run, energy: float) -> float:
     """Radius that contains 68 %, solved continuously."""
-    psf = run.irf("psf")
-    return containment_radius(psf, energy, run.offset_for(psf), 0.68)
+    psf, offset = run.irf_at_offset("psf")
+    return containment_radius(psf, energy, offset, 0.68)
 
 
 @feature(
@@ -225,11 +227,12 @@ def psf_r68(run: Run, energy: float) -> float:
     description="95 % containment radius of the PSF",
     needs=["psf"],
     per_energy=True,
+    at_offset=True,
 )
 def psf_r95(run: Run, energy: float) -> float:
     """Radius that contains 95 %, solved continuously."""
-    psf = run.irf("psf")
-    return containment_radius(psf, energy, run.offset_for(psf), 0.95)
+    psf, offset = run.irf_at_offset("psf")
+    return containment_radius(psf, energy, offset, 0.95)
 
 
 FEATURES = (psf_radius, psf_r68, psf_r95)

@@ -23,7 +23,7 @@ def check_energy(irf: IRF, energy: float, axis_name: str = "energy_true") -> Non
     """Raise `NotComputableError` if an energy, in TeV, is outside a response."""
     axis = irf.axes[axis_name]
     # An energy that is an edge must not fall out by a rounding error.
-    if not axis.contains([energy * (1 - _SLACK), energy * (1 + _SLACK)]).any():
+    if not (axis.holds(energy * (1 - _SLACK)) or axis.holds(energy * (1 + _SLACK))):
         lo, hi = axis.edges[[0, -1]]
         raise NotComputableError(f"{energy:g} TeV is outside the energies {lo:.3g} to {hi:.3g} TeV")
 
@@ -55,7 +55,7 @@ def at_offset(
         If the offset is outside the response.
     """
     axis = irf.axes["offset"]
-    if not axis.contains(offset):
+    if not axis.holds(offset):
         lo, hi = max(axis.edges[0], 0.0), axis.edges[-1]
         raise NotComputableError(
             f"offset {offset:.2f} deg is outside the {irf.hdu_class}'s {lo:.2f} to {hi:.2f} deg"
@@ -82,5 +82,7 @@ def at_energy(
     """
     check_energy(irf, energy, axis_name)
     i, j, t = irf.axes[axis_name].neighbours(energy)
-    lower = at_offset(irf, column, offset, i)
-    return lower if i == j else np.asarray((1 - t) * lower + t * at_offset(irf, column, offset, j))
+    if i == j:
+        return at_offset(irf, column, offset, i)
+    lower, upper = at_offset(irf, column, offset, slice(i, j + 1))
+    return np.asarray((1 - t) * lower + t * upper)

@@ -6,7 +6,8 @@ import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, lru_cache, partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -41,6 +42,17 @@ class _Task:
     position: tuple[float, float] | None
     fixed_offset: float | None
     containment_fraction: float
+
+    @cached_property
+    def hdu_types(self) -> tuple[str, ...]:
+        """Responses that the features need."""
+        needs = (request.feature.needs for request in self.requests)
+        return tuple(sorted(set(chain.from_iterable(needs))))
+
+    @cached_property
+    def at_offset(self) -> bool:
+        """Whether no feature needs more of the responses than what is around the offset."""
+        return all(r.feature.at_offset for r in self.requests if r.feature.needs)
 
 
 def get_features(
@@ -210,8 +222,7 @@ def _rows(
 
     def compute(requests: tuple[Request, ...], some: Sequence[Observation]) -> Iterator[Row]:
         part = replace(task, requests=requests)
-        hdu_types = _hdu_types(part)
-        shared = SharedIRFs.among(obs.files(*hdu_types) for obs in some)
+        shared = SharedIRFs.among(obs.files(*part.hdu_types) for obs in some)
         return engine.map(partial(_characterise, task=part, shared=shared), some)
 
     if cache is None:
@@ -226,20 +237,17 @@ def _rows(
     return rows_through_cache(cache, observations, task.requests, place, compute, progress)
 
 
-def _hdu_types(task: _Task) -> list[str]:
-    """Responses that the features need."""
-    return sorted({hdu_type for request in task.requests for hdu_type in request.feature.needs})
-
-
 def _characterise(observation: Observation, task: _Task, shared: SharedIRFs | None = None) -> Row:
     """All features of one observation."""
     n_columns = len(task.requests)
     values, final = np.full(n_columns, np.nan), [True] * n_columns
     remarks: list[Sequence[str]] = []
-    hdu_types = _hdu_types(task)
+    hdu_types = task.hdu_types
+    find_offset = lru_cache(partial(_offset, observation, task))
+    near = find_offset if task.at_offset else None
     try:
-        irfs = observation.read_irfs(*hdu_types, shared=shared) if hdu_types else {}
-        offset = _offset(observation, task, needed=bool(hdu_types))
+        irfs = observation.read_irfs(*hdu_types, shared=shared, offset=near) if hdu_types else {}
+        offset = find_offset()
     except DataError as error:
         return Row.skip(n_columns, str(error))
     run = Run(observation, irfs, offset, task.position is not None, task.containment_fraction)
@@ -258,14 +266,14 @@ def _characterise(observation: Observation, task: _Task, shared: SharedIRFs | No
     return Row(values, remarks, final)
 
 
-def _offset(observation: Observation, task: _Task, needed: bool) -> float:
+def _offset(observation: Observation, task: _Task) -> float:
     """Offset from the pointing in degrees; NaN where it cannot be told and is not needed."""
     if task.position is None:
         return 0.0 if task.fixed_offset is None else task.fixed_offset
     try:
         pointing = observation.pointing_lon_lat()
     except DataError:
-        if needed:
+        if task.hdu_types:
             raise
         return float("nan")
     return float(np.degrees(angular_separation(*pointing, *np.radians(task.position))))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 from astropy import units as u
@@ -98,11 +98,42 @@ class Axis:
         Beyond the outer centres the line through the last two is continued. With a single bin
         there is nothing to interpolate.
         """
-        if self.nbin == 1:
-            return 0, 0, 0.0
-        nodes, x = self.scaled_center, float(self.scale(value))
-        i = min(max(int(np.searchsorted(nodes, x, side="right")) - 1, 0), self.nbin - 2)
-        return i, i + 1, float((x - nodes[i]) / (nodes[i + 1] - nodes[i]))
+        return _neighbours(self, value)
+
+    def near(self, value: float) -> tuple[slice, Axis]:
+        """Bins that are needed to interpolate at a value, and the axis that they make up.
+
+        All, where the value is outside.
+        """
+        if self.nbin <= 2 or not _contains(self, value):
+            return slice(0, self.nbin), self
+        return _pair(self, self.neighbours(value)[0])
+
+    def holds(self, value: float) -> bool:
+        """As `contains`, for a single value."""
+        return _contains(self, value)
+
+
+# Runs of one production share their axes, and one asks for the same places in all of them.
+@lru_cache(maxsize=1024)
+def _contains(axis: Axis, value: float) -> bool:
+    return bool(axis.contains(value))
+
+
+@lru_cache(maxsize=1024)
+def _neighbours(axis: Axis, value: float) -> tuple[int, int, float]:
+    if axis.nbin == 1:
+        return 0, 0, 0.0
+    nodes, x = axis.scaled_center, float(axis.scale(value))
+    i = min(max(int(np.searchsorted(nodes, x, side="right")) - 1, 0), axis.nbin - 2)
+    return i, i + 1, float((x - nodes[i]) / (nodes[i + 1] - nodes[i]))
+
+
+@lru_cache(maxsize=1024)
+def _pair(axis: Axis, lower: int) -> tuple[slice, Axis]:
+    bins = slice(lower, lower + 2)
+    edges, center = axis.edges[lower : lower + 3], axis.center[bins]
+    return bins, Axis(axis.name, edges, center, axis.interp)
 
 
 def _scale(values: NDArray[np.float64], interp: str) -> NDArray[np.float64]:

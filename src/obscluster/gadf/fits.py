@@ -13,7 +13,7 @@ from types import TracebackType
 
 from obscluster.exceptions import FormatError, MissingDataError
 from obscluster.gadf.hdu import HDU
-from obscluster.gadf.header import BLOCK, CARD, has_end
+from obscluster.gadf.header import BLOCK, CARD, find_end
 from obscluster.gadf.unpack import open_source
 
 __all__ = ["HDU", "FitsFile"]
@@ -93,7 +93,7 @@ class FitsFile:
             what = f"no HDU #{number} where expected, at byte {self._next}: the file is damaged"
             raise FormatError(what if number else "not a FITS file", self.path)
         size = len(raw)
-        while not has_end(raw, size - BLOCK):
+        while find_end(raw, size - BLOCK) < 0:
             size += BLOCK
             raw = self._source.read(self._next, self._next + size)
             if len(raw) < size:

@@ -111,6 +111,16 @@ class HDU:
         """
         return self._require(colname).unit
 
+    def shape(self, colname: str) -> tuple[int, ...]:
+        """Shape of a cell of a column, empty for a single number and what only astropy can read.
+
+        Raises
+        ------
+        FormatError
+            If there is no such column.
+        """
+        return self._require(colname).shape
+
     def column(self, colname: str) -> NDArray[Any]:
         """Values of a column, shape (n_rows, ...), copied to the byte order of the machine.
 
@@ -137,12 +147,41 @@ class HDU:
             return self._astropy_column(column.name)
         return column.values(self._rows[column.name])
 
+    def cell(self, colname: str, part: slice | None = None) -> NDArray[Any]:
+        """Values of a column in the first row, in the file's byte order and without a copy.
+
+        Parameters
+        ----------
+        colname : str
+            Name of the column.
+        part : slice, optional
+            With start and stop: only these along the first axis, and no more is read.
+
+        Raises
+        ------
+        FormatError
+            If there is no such column or row, or the file ends before the table does.
+        """
+        column = self._require(colname)
+        if not self.n_rows:
+            raise self.error("has no rows")
+        if not column.dtype or column.stands_for:
+            whole = np.asarray(self.view(colname)[0])
+            return whole if part is None else whole[part]
+        shape, first, last = column.shape, 0, column.width
+        if part is not None:
+            step = column.width // shape[0]
+            shape = (part.stop - part.start, *shape[1:])
+            first, last = part.start * step, part.stop * step
+        data = self._row_bytes(column.offset + first, column.offset + last)
+        return np.frombuffer(data, column.dtype).reshape(shape)
+
     def bytes_before(self, colname: str) -> bytes:
         """Stored bytes of the first row, up to a column; none if there is no such column."""
         column = self._find(colname)
         if column is None or not column.dtype or not self.n_rows:
             return b""
-        return bytes(self._bytes[: column.offset])
+        return bytes(self._row_bytes(0, column.offset))
 
     def null(self, colname: str) -> int | None:
         """Integer that stands for a missing value in this column (TNULL), None if there is none."""
@@ -197,11 +236,24 @@ class HDU:
     def _bytes(self) -> memoryview:
         data = self._source.view(self._start, self._start + self.data_size)
         if len(data) < self.data_size:
-            raise self.error(
-                f"the file is truncated: {self.data_size} bytes announced, {len(data)} there; "
-                "fetch it again"
-            )
+            raise self._truncated()
         return data
+
+    def _row_bytes(self, first: int, last: int) -> memoryview:
+        """A part of the first row; of a table that is not all there, none is to be trusted."""
+        if not self._source.holds(self._start + self.data_size):
+            raise self._truncated()
+        data = self._source.view(self._start + first, self._start + last)
+        if len(data) < last - first:
+            raise self._truncated()
+        return data
+
+    def _truncated(self) -> FormatError:
+        there = len(self._source.view(self._start, self._start + self.data_size))
+        return self.error(
+            f"the file is truncated: {self.data_size} bytes announced, {there} there; "
+            "fetch it again"
+        )
 
     def _find(self, colname: str) -> Column | None:
         columns = self._columns

@@ -7,9 +7,7 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
-import numpy as np
-
-__all__ = ["BLOCK", "CARD", "Header", "find_card", "has_end", "parse_header"]
+__all__ = ["BLOCK", "CARD", "Header", "find_card", "find_end", "parse_header"]
 
 BLOCK = 2880
 CARD = 80
@@ -19,77 +17,74 @@ Header = Mapping[str, Any]
 
 # Of a card, after keyword and "= ".
 _VALUE_AT = 10
+# Keywords that are searched for one by one; who asks for more has all of them parsed.
+_FEW = 40
+_MISSING = object()
 _VALUE = re.compile(r"\s*('(?:[^']|'')*'|[^/]*)")
 _INTEGER = re.compile(r"[+-]?\d{1,70}\Z")
-_END, _CONTINUE, _HIERARCH = b"END     ", b"CONTINUE", b"HIERARCH"
-_NAME = np.dtype({"names": ["name"], "formats": ["S8"], "itemsize": CARD})
 
 
 class _Cards(Mapping[str, Any]):
-    """Keywords of a header of plain cards, found when they are asked for: few ever are.
+    """Keywords of a header, searched for when they are asked for: few ever are.
 
     Parameters
     ----------
     raw : bytes
         Cards of 80 characters.
-    names : list of bytes
-        First 8 characters of each card, up to END.
+    stop : int
+        Where the card END begins.
     """
 
-    def __init__(self, raw: bytes, names: list[bytes]):
+    def __init__(self, raw: bytes, stop: int):
         self._raw = raw
-        self._names = names
-        self._values: dict[str, Any] = {}
+        self._stop = stop
+        self._known: dict[str, Any] = {}
 
     def __getitem__(self, key: str) -> Any:
-        if key in self._values:
-            return self._values[key]
-        start = self._place(key)
-        if start is None:
+        value = self._find(key)
+        if value is _MISSING:
             raise KeyError(key)
-        card = self._raw[start + _VALUE_AT : start + CARD]
-        value = self._values[key] = _parse_value(card.decode("latin-1"))
         return value
 
     def get(self, key: str, default: Any = None) -> Any:
         """Value of a keyword, or the default."""
-        # Many are asked for that are not there, and the exceptions of Mapping.get are slow.
-        if key not in self:
-            return default
-        return self[key]
-
-    def _place(self, key: str) -> int | None:
-        """Where the first card of a keyword begins, None if there is none."""
-        name = key.ljust(8).encode("latin-1", "replace")
-        number = self._numbers.get(name)
-        if number is None or self._has_value(number):
-            return None if number is None else number * CARD
-        # That one was commentary.
-        others = (i for i in range(number, len(self._names)) if self._names[i] == name)
-        return next((i * CARD for i in others if self._has_value(i)), None)
-
-    @cached_property
-    def _numbers(self) -> dict[bytes, int]:
-        """Number of the first card of each name."""
-        last = len(self._names) - 1
-        return dict(zip(reversed(self._names), range(last, -1, -1), strict=True))
-
-    def _has_value(self, number: int) -> bool:
-        """Whether a card is no commentary."""
-        return self._raw[number * CARD + 8 : number * CARD + _VALUE_AT] == b"= "
+        value = self._find(key)
+        return default if value is _MISSING else value
 
     def __contains__(self, key: object) -> bool:
-        return key in self._values or (isinstance(key, str) and self._place(key) is not None)
+        return isinstance(key, str) and self._find(key) is not _MISSING
 
     def __iter__(self) -> Iterator[str]:
-        names = [name for number, name in enumerate(self._names) if self._has_value(number)]
-        return iter(dict.fromkeys(name.decode("latin-1").rstrip() for name in names))
+        return iter(self._all)
 
     def __len__(self) -> int:
-        return len(list(iter(self)))
+        return len(self._all)
 
     def __repr__(self) -> str:
-        return repr(dict(self))
+        return repr(self._all)
+
+    def _find(self, key: str) -> Any:
+        known = self._known
+        if key not in known:
+            known[key] = self._search(key) if len(known) < _FEW else self._all.get(key, _MISSING)
+        return known[key]
+
+    def _search(self, key: str) -> Any:
+        start = find_card(self._raw, key, self._stop)
+        if start < 0:
+            return self._all.get(key, _MISSING) if self._has_long_keys else _MISSING
+        card = self._raw[start + _VALUE_AT : start + CARD]
+        value = _parse_value(card.decode("latin-1"))
+        # A long text goes on in the next card.
+        return self._all[key] if isinstance(value, str) and value.endswith("&") else value
+
+    @cached_property
+    def _has_long_keys(self) -> bool:
+        return b"HIERARCH" in self._raw
+
+    @cached_property
+    def _all(self) -> dict[str, Any]:
+        return _parse_cards(self._raw[: self._stop].decode("latin-1"))
 
 
 def parse_header(raw: bytes) -> Header:
@@ -106,29 +101,17 @@ def parse_header(raw: bytes) -> Header:
     header : mapping
         Keyword to value.
     """
-    names = _names(raw)
-    if _END in names:
-        del names[names.index(_END) :]
-    if _CONTINUE in names or _HIERARCH in names:
-        return _long_header(raw.decode("latin-1"))
-    return _Cards(raw, names)
+    end = find_end(raw)
+    return _Cards(raw, len(raw) if end < 0 else end)
 
 
-def _names(raw: bytes, start: int = 0) -> list[bytes]:
-    """First 8 characters of every card."""
-    n_cards = (len(raw) - start) // CARD
-    return np.frombuffer(raw, _NAME, n_cards, start)["name"].tolist() if n_cards else []
-
-
-def _long_header(text: str) -> Header:
-    """Header with values or keywords that are longer than a card allows."""
+def _parse_cards(text: str) -> dict[str, Any]:
+    """All keywords and values, also those that are longer than a card allows."""
     header: dict[str, Any] = {}
     continued: str | None = None
     for start in range(0, len(text) - CARD + 1, CARD):
         card = text[start : start + CARD]
         key = card[:8].rstrip()
-        if key == "END":
-            break
         if key == "CONTINUE" and continued is not None:
             more = _parse_value(card[8:])
             if isinstance(more, str):
@@ -150,15 +133,23 @@ def _long_header(text: str) -> Header:
     return header
 
 
-def has_end(raw: bytes, start: int = 0) -> bool:
-    """Whether one of the cards from a position on is END."""
-    return _END in _names(raw, max(start, 0))
+def find_end(raw: bytes, start: int = 0) -> int:
+    """Where the first card END from a position on begins, -1 if there is none."""
+    found = raw.find(b"END", start)
+    while found >= 0 and (found % CARD or raw[found + 3 : found + 8].strip()):
+        found = raw.find(b"END", found + 1)
+    return found
 
 
-def find_card(raw: bytes, key: str) -> int | None:
-    """Number of the first card of a keyword, None if there is none."""
-    names, name = _names(raw), key.ljust(8).encode("latin-1")
-    return names.index(name) if name in names else None
+def find_card(raw: bytes, key: str, stop: int | None = None) -> int:
+    """Where the first card of a keyword with a value begins, -1 if there is none."""
+    name = key.encode("latin-1", "replace")
+    wanted = name.ljust(8) + b"= "
+    # The blanks are not searched for: headers are full of them.
+    found = raw.find(name, 0, stop)
+    while found >= 0 and (found % CARD or raw[found : found + _VALUE_AT] != wanted):
+        found = raw.find(name, found + 1, stop)
+    return found
 
 
 def _parse_value(text: str) -> str | int | float | bool | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +39,9 @@ class IRF:
         FITS keywords of the HDU.
     path : `~pathlib.Path`, optional
         The file it was read from.
-    n_invalid : int
-        How many values were no numbers (or absurdly large) in the file; they are zero here.
+    invalid : dict
+        Column name to where values were no numbers (or absurdly large) in the file, if any were;
+        they are zero here.
     """
 
     hdu_class: str
@@ -48,7 +50,12 @@ class IRF:
     unit: u.UnitBase
     header: Header = field(default_factory=dict)
     path: Path | None = None
-    n_invalid: int = 0
+    invalid: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
+
+    @property
+    def n_invalid(self) -> int:
+        """How many values were no numbers (or absurdly large) in the file; they are zero here."""
+        return sum(int(where.sum()) for where in self.invalid.values())
 
     @property
     def is_pointlike(self) -> bool:
@@ -123,6 +130,35 @@ class IRF:
         else:
             (result,) = values.values()
         return u.Quantity(np.where(inside & np.isfinite(result), result, 0.0), self.unit)
+
+    def near(self, offset: float) -> IRF:
+        """The response in those bins of offset that are needed to interpolate at one.
+
+        Parameters
+        ----------
+        offset : float
+            In degrees.
+
+        Returns
+        -------
+        irf : `IRF`
+            With views of the values; this one where it has no such axis, no more bins than that,
+            or the offset is outside.
+        """
+        axis = self.axes.get("offset")
+        if axis is None:
+            return self
+        bins, part = axis.near(offset)
+        if part is axis:
+            return self
+        where = (*[slice(None)] * list(self.axes).index("offset"), bins)
+        invalid = {name: mask[where] for name, mask in self.invalid.items() if mask[where].any()}
+        return replace(
+            self,
+            axes=self.axes | {"offset": part},
+            arrays={name: values[where] for name, values in self.arrays.items()},
+            invalid=invalid,
+        )
 
     def _interpolate(self, name: str, points: list[Any]) -> NDArray[np.float64]:
         """Values of one column at points in the axes' units, never below zero."""

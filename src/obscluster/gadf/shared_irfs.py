@@ -65,8 +65,12 @@ class SharedIRFs:
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         self.__init__(state["paths"], state["max_files"])  # type: ignore[misc]
 
+    def has(self, path: Path, wanted: Sequence[Wanted]) -> bool:
+        """Whether a file is one of those that are shared, by its own name or by the index'."""
+        return not self.paths.isdisjoint((path, *(location.path for _, location in wanted)))
+
     def get(self, read: _Reader, path: Path, wanted: Sequence[Wanted]) -> dict[str, IRF | None]:
-        """Responses of a file.
+        """Responses of a file that is shared.
 
         Parameters
         ----------
@@ -82,8 +86,6 @@ class SharedIRFs:
         DataError
             If a response cannot be read.
         """
-        if self.paths.isdisjoint((path, *(location.path for _, location in wanted))):
-            return dict(read(path, wanted))
         with self._lock:
             file = self._files.setdefault(path, _File())
             self._files.move_to_end(path)

@@ -169,10 +169,9 @@ def structure_of(header_bytes: bytes) -> Structure:
     header_bytes : bytes
         The header as stored.
     """
-    number = find_card(header_bytes, "OBS_ID")
-    if number is None:
+    start = find_card(header_bytes, "OBS_ID")
+    if start < 0:
         return _structure(header_bytes)
-    start = number * CARD
     return _structure(header_bytes[:start] + _BLANK + header_bytes[start + CARD :])
 
 

@@ -36,6 +36,9 @@ class Source(Protocol):
     def view(self, start: int, stop: int) -> memoryview:
         """As `read`, for much data: without a copy where that can be."""
 
+    def holds(self, stop: int) -> bool:
+        """Whether there are bytes up to there."""
+
     def close(self) -> None:
         """Free what is held."""
 
@@ -130,6 +133,10 @@ class PlainSource:
             return memoryview(self.read(start, stop))
         return memoryview(_read(self._file, start, max(stop - start, 0), self._path))
 
+    def holds(self, stop: int) -> bool:
+        """Whether the file is at least as long."""
+        return stop <= self._size
+
     def close(self) -> None:
         """Close the file."""
         self._file.close()
@@ -193,6 +200,16 @@ class GzipSource:
                 break
             parts.append(memoryview(piece)[max(start - begin, 0) : stop - begin])
         return parts[0] if len(parts) == 1 else memoryview(b"".join(parts))
+
+    def holds(self, stop: int) -> bool:
+        """Whether the file is at least as long; it is unpacked up to there.
+
+        Raises
+        ------
+        FormatError
+            If the packed data is damaged or ends too early.
+        """
+        return len(self.view(stop - 1, stop)) > 0
 
     def _unpack(self, stop: int) -> None:
         """Unpack about as far as is wanted: the file so far tells how much its data shrank."""
