@@ -165,9 +165,10 @@ class Observation:
         for name in hdu_types:
             location = self.locations.get(name) or self._stand_in(name)
             if location is not None:
-                by_file.setdefault(location.existing_path, []).append((name, location))
+                by_file.setdefault(location.path, []).append((name, location))
         irfs: dict[str, IRF | None] = {}
-        for path, wanted in by_file.items():
+        for wanted in by_file.values():
+            path = wanted[0][1].existing_path
             if shared is not None and shared.has(path, wanted):
                 irfs |= shared.get(self._read_file, path, wanted)
             else:

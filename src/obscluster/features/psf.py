@@ -115,8 +115,13 @@ def nearest_containment_radius(
         containment = PROFILES[psf.hdu_class].containment(rad, parameters)
     else:
         axis = psf.axes["rad"]
-        rad = _refined_center(axis)
-        containment = _interpolate_sums(axis, np.cumsum(_rings(psf, energy, offset)))
+        rad, sums = _refined_center(axis), np.cumsum(_rings(psf, energy, offset))
+        near = _bins_near(sums, fraction)
+        if near is not None:
+            points = slice(near.start * _RAD_FACTOR, near.stop * _RAD_FACTOR)
+            apart = np.abs(_interpolate_sums(axis, sums, points) - fraction)
+            return float(rad[points][apart.argmin()]), float(sums[-1])
+        containment = _interpolate_sums(axis, sums)
     largest = float(containment.max())
     if not np.isfinite(largest):
         containment = np.nan_to_num(containment)
@@ -126,6 +131,21 @@ def nearest_containment_radius(
     if largest < fraction:
         return float(rad[np.argmax(containment >= largest - _PLATEAU)]), largest
     return float(rad[np.argmin(np.abs(containment - fraction))]), largest
+
+
+def _bins_near(sums: Array, fraction: float) -> slice | None:
+    """Bins of rad that hold the refined point nearest to a fraction, None where any may.
+
+    Containment rises, so it is in the bin where the fraction is passed, or next to it; or in one
+    before from which on nothing is added, as of equally near points the first counts.
+    """
+    if not (sums[-1] > fraction + _PLATEAU and sums[0] >= 0 and (sums[1:] >= sums[:-1]).all()):
+        return None
+    passed = int(sums.searchsorted(fraction))
+    first = int(sums.searchsorted(sums[max(passed - 1, 0)] - _PLATEAU))
+    last = int(sums.searchsorted(sums[passed] + _PLATEAU, side="right"))
+    # The largest containment at a refined point is less than that of the last edge.
+    return slice(max(first - 1, 0), last + 1) if last < len(sums) - 1 else None
 
 
 def _rings(psf: IRF, energy: float, offset: float) -> Array:
@@ -152,28 +172,32 @@ def _refined_center(axis: Axis) -> Array:
     return np.asarray(0.5 * (edges[:-1] + edges[1:]))
 
 
-def _interpolate_sums(axis: Axis, sums: Array) -> Array:
-    """Containment at the refined centres, from the sums that belong to the bins' upper edges.
+def _interpolate_sums(axis: Axis, sums: Array, points: slice = slice(None)) -> Array:
+    """Containment at refined centres, from the sums that belong to the bins' upper edges.
 
     Below the first one it is extrapolated over half a bin, and zero further in, as in Gammapy.
     """
-    nodes = axis.edges[1:]
-    rad = _refined_center(axis)
-    if len(nodes) == 1:
-        return np.where(rad >= nodes[0], sums[0], 0.0)
-    i, beyond, inner = _places(axis)
-    slopes = np.diff(sums) / np.diff(nodes)
-    containment = np.clip(sums[i] + slopes[i] * beyond, 0.0, None)
+    if axis.nbin == 1:
+        return np.where(_refined_center(axis)[points] >= axis.edges[1], sums[0], 0.0)
+    i, beyond, width, inner = (values[points] for values in _places(axis))
+    below = sums[i]
+    slopes = (sums[i + 1] - below) / width
+    containment = np.maximum(below + slopes * beyond, 0.0)
     containment[inner] = 0.0
-    return np.asarray(containment)
+    return containment
 
 
 @lru_cache(maxsize=64)
-def _places(axis: Axis) -> tuple[NDArray[np.intp], Array, NDArray[np.bool_]]:
-    """Where the refined centres lie: upper edge below, distance from it, and what is too near."""
+def _places(axis: Axis) -> tuple[NDArray[np.intp], Array, Array, NDArray[np.bool_]]:
+    """Where the refined centres lie between upper edges.
+
+    Which edge is below, the distance from it, that to the next one, and whether it is too near the
+    centre to extrapolate.
+    """
     nodes, rad = axis.edges[1:], _refined_center(axis)
     i = np.clip(np.searchsorted(nodes, rad, side="right") - 1, 0, len(nodes) - 2)
-    return i, rad - nodes[i], rad < nodes[0] - 0.5 * (nodes[1] - nodes[0])
+    too_near = rad < nodes[0] - 0.5 * (nodes[1] - nodes[0])
+    return i, rad - nodes[i], nodes[i + 1] - nodes[i], too_near
 
 
 def _too_little(

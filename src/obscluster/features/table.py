@@ -6,7 +6,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -243,7 +243,7 @@ def _characterise(observation: Observation, task: _Task, shared: SharedIRFs | No
     values, final = np.full(n_columns, np.nan), [True] * n_columns
     remarks: list[Sequence[str]] = []
     hdu_types = task.hdu_types
-    find_offset = lru_cache(partial(_offset, observation, task))
+    find_offset = partial(_offset, observation, task)
     near = find_offset if task.at_offset else None
     try:
         irfs = observation.read_irfs(*hdu_types, shared=shared, offset=near) if hdu_types else {}

@@ -20,6 +20,8 @@ __all__ = ["HDU", "FitsFile"]
 
 # A header of more cards than this is damage, not data: its END would never be found.
 MAX_HEADER_BYTES = 4096 * CARD
+# How much is looked at in one go: most headers are no longer.
+HEADER_STEP = 3 * BLOCK
 
 
 class FitsFile:
@@ -84,7 +86,7 @@ class FitsFile:
     def _read_next(self) -> bool:
         """Read one more header; False at the end of the file."""
         number = len(self._hdus)
-        raw = self._source.read(self._next, self._next + BLOCK)
+        raw = self._source.read(self._next, self._next + HEADER_STEP)
         if not raw.startswith(b"XTENSION" if number else b"SIMPLE  "):
             if number and not raw.strip(b"\0 "):
                 return False
@@ -92,17 +94,19 @@ class FitsFile:
                 raise FormatError("the file is empty; fetch it again", self.path)
             what = f"no HDU #{number} where expected, at byte {self._next}: the file is damaged"
             raise FormatError(what if number else "not a FITS file", self.path)
-        size = len(raw)
-        while find_end(raw, size - BLOCK) < 0:
-            size += BLOCK
-            raw = self._source.read(self._next, self._next + size)
-            if len(raw) < size:
+        end = find_end(raw)
+        while end < 0:
+            searched = len(raw)
+            raw = self._source.read(self._next, self._next + searched + HEADER_STEP)
+            if searched > MAX_HEADER_BYTES:
+                raise FormatError(f"the header of HDU #{number} has no END", self.path)
+            if len(raw) == searched:
                 what = f"truncated within the header of HDU #{number}; fetch it again"
                 raise FormatError(what, self.path)
-            if size > MAX_HEADER_BYTES:
-                raise FormatError(f"the header of HDU #{number} has no END", self.path)
-        start = self._next + size
-        hdu = HDU(self.path, number, raw, start, self._source)
+            end = find_end(raw, searched // CARD * CARD)
+        raw = raw[: end + BLOCK - end % BLOCK]
+        start = self._next + len(raw)
+        hdu = HDU(self.path, number, raw, end, start, self._source)
         self._next = start + hdu.data_size + (-hdu.data_size % BLOCK)
         self._hdus.append(hdu)
         return True

@@ -35,10 +35,26 @@ class HDU:
         Position in the file, 0 for the primary HDU.
     header_bytes : bytes
         The header as stored.
+    header_end : int
+        Where in it the card END begins.
     start : int
         Position of the data in the unpacked file, in bytes.
     source
         Where to read the data.
+
+    Attributes
+    ----------
+    header : mapping
+        Keywords and values.
+    name : str
+        EXTNAME in upper case; ``PRIMARY`` for the first HDU, ``#<index>`` without a name.
+    data_size : int
+        Length of the data in bytes, without padding.
+
+    Raises
+    ------
+    FormatError
+        If the header does not tell how long the data is.
     """
 
     def __init__(
@@ -46,11 +62,18 @@ class HDU:
         path: Path,
         index: int,
         header_bytes: bytes,
+        header_end: int,
         start: int,
         source: Source,
     ):
         self.path = path
         self.index = index
+        self.header: Header = parse_header(header_bytes, header_end)
+        self.name = _name(self.header) or ("PRIMARY" if index == 0 else f"#{index}")
+        try:
+            self.data_size = data_size(header_bytes)
+        except ValueError as error:
+            raise self.error(str(error)) from None
         self._header_bytes = header_bytes
         self._start = start
         self._source = source
@@ -60,31 +83,11 @@ class HDU:
         """What the header says of the columns, shared by HDUs of which it says the same."""
         return structure_of(self._header_bytes)
 
-    @cached_property
-    def header(self) -> Header:
-        """Keywords and values."""
-        return parse_header(self._header_bytes)
-
-    @cached_property
-    def name(self) -> str:
-        """EXTNAME in upper case; ``PRIMARY`` for the first HDU, ``#<index>`` without a name."""
-        name = self.header.get("EXTNAME")
-        found = name.strip().upper() if isinstance(name, str) else ""
-        return found or ("PRIMARY" if self.index == 0 else f"#{self.index}")
-
     @property
     def n_rows(self) -> int:
         """Number of table rows."""
         try:
             return self.structure.n_rows
-        except ValueError as error:
-            raise self.error(str(error)) from None
-
-    @cached_property
-    def data_size(self) -> int:
-        """Length of the data in bytes, without padding."""
-        try:
-            return data_size(self._header_bytes)
         except ValueError as error:
             raise self.error(str(error)) from None
 
@@ -268,3 +271,9 @@ class HDU:
     def error(self, message: str) -> FormatError:
         """Error that names this file and HDU."""
         return FormatError(message, self.path, self.name)
+
+
+def _name(header: Header) -> str:
+    """EXTNAME in upper case, empty if there is none."""
+    name = header.get("EXTNAME")
+    return name.strip().upper() if isinstance(name, str) else ""

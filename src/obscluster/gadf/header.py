@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 __all__ = ["BLOCK", "CARD", "Header", "find_card", "find_end", "parse_header"]
@@ -73,8 +73,7 @@ class _Cards(Mapping[str, Any]):
         start = find_card(self._raw, key, self._stop)
         if start < 0:
             return self._all.get(key, _MISSING) if self._has_long_keys else _MISSING
-        card = self._raw[start + _VALUE_AT : start + CARD]
-        value = _parse_value(card.decode("latin-1"))
+        value = _parse_stored(self._raw[start + _VALUE_AT : start + CARD])
         # A long text goes on in the next card.
         return self._all[key] if isinstance(value, str) and value.endswith("&") else value
 
@@ -87,7 +86,7 @@ class _Cards(Mapping[str, Any]):
         return _parse_cards(self._raw[: self._stop].decode("latin-1"))
 
 
-def parse_header(raw: bytes) -> Header:
+def parse_header(raw: bytes, end: int | None = None) -> Header:
     """Keywords and values of a header.
 
     Parameters
@@ -95,13 +94,15 @@ def parse_header(raw: bytes) -> Header:
     raw : bytes
         Cards of 80 characters. Commentary is left out; of a keyword given twice the first value
         counts, as in astropy.
+    end : int, optional
+        Where the card END begins, if that is known.
 
     Returns
     -------
     header : mapping
         Keyword to value.
     """
-    end = find_end(raw)
+    end = find_end(raw) if end is None else end
     return _Cards(raw, len(raw) if end < 0 else end)
 
 
@@ -150,6 +151,12 @@ def find_card(raw: bytes, key: str, stop: int | None = None) -> int:
     while found >= 0 and (found % CARD or raw[found : found + _VALUE_AT] != wanted):
         found = raw.find(name, found + 1, stop)
     return found
+
+
+# Files of a production have many cards in common.
+@lru_cache(maxsize=4096)
+def _parse_stored(value: bytes) -> str | int | float | bool | None:
+    return _parse_value(value.decode("latin-1"))
 
 
 def _parse_value(text: str) -> str | int | float | bool | None:

@@ -53,7 +53,10 @@ def expand_path(path: str | os.PathLike[str]) -> Path:
     """
     if is_remote(path):
         return cast(Path, path)
-    text = os.path.expandvars(os.fspath(path))
+    text = os.fspath(path)
+    if isinstance(path, Path) and "$" not in text and not text.startswith("~"):
+        return path
+    text = os.path.expandvars(text)
     if is_url(text):
         return make_path(text)
     if "$" in text:

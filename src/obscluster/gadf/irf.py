@@ -39,6 +39,7 @@ __all__ = [
 
 # Gammapy, too, takes a background without unit to be per MeV.
 _PER_MEV = u.Unit("s-1 MeV-1 sr-1")
+_PER_SR = u.sr**-1
 
 
 def read_irf(hdu: HDU, hdu_class: str | None = None, offset: float | None = None) -> IRF:
@@ -73,7 +74,7 @@ def read_irf(hdu: HDU, hdu_class: str | None = None, offset: float | None = None
         near = axes | {"offset": axis}
     arrays: dict[str, NDArray[Any]] = {}
     invalid: dict[str, NDArray[np.bool_]] = {}
-    unit: u.UnitBase = u.sr**-1
+    unit: u.UnitBase = _PER_SR
     for name, expected in spec.columns.items():
         # The data challenge of CTA writes BGD where the specification has BKG.
         column = "BGD" if name == "BKG" and name not in hdu and "BGD" in hdu else name
