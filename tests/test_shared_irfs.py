@@ -11,9 +11,9 @@ from astropy.coordinates import SkyCoord
 
 from archives import Archive
 from obscluster import DataStore, get_features
-from obscluster import observation as observation_module
 from obscluster.engine import get_engine
 from obscluster.exceptions import FormatError, SkippedRunWarning
+from obscluster.gadf import hdu_index
 from obscluster.gadf.fits import FitsFile
 from obscluster.gadf.shared_irfs import SharedIRFs
 
@@ -32,7 +32,7 @@ def opened(monkeypatch, tmp_path):
                 file.write(f"{path.name}\n")
             super().__init__(path)
 
-    monkeypatch.setattr(observation_module, "FitsFile", Recorded)
+    monkeypatch.setattr(hdu_index, "FitsFile", Recorded)
     return lambda: log.read_text().split()
 
 
@@ -112,14 +112,15 @@ def test_a_damaged_file_is_an_error_of_every_run(shared_archive):
 
 
 class Reader:
-    """Stands in for the files; counts what is read."""
+    """Stands in for a file; counts what is read."""
 
-    def __init__(self):
+    def __init__(self, is_bad=False):
         self.read = []
+        self.is_bad = is_bad
 
-    def __call__(self, path, wanted):
-        self.read.append((path, [name for name, _ in wanted]))
-        if path == Path("bad"):
+    def __call__(self, wanted):
+        self.read.append([name for name, _ in wanted])
+        if self.is_bad:
             raise FormatError("damaged")
         return {name: object() for name, _ in wanted}
 
@@ -132,10 +133,10 @@ def locations(unpacked_archive):
 
 def test_only_the_latest_files_are_held(locations):
     paths = [Path(f"file-{i}") for i in range(4)]
-    shared, reader = SharedIRFs(paths, max_files=2), Reader()
-    for path in (paths[0], paths[1], paths[0], paths[2], paths[0], paths[1]):
-        shared.get(reader, path, locations)
-    assert [path.name for path, _ in reader.read] == ["file-0", "file-1", "file-2", "file-1"]
+    shared, readers = SharedIRFs(paths, max_files=2), [Reader() for _ in paths]
+    for i in (0, 1, 0, 2, 0, 1):
+        shared.get(readers[i], paths[i], locations)
+    assert [len(reader.read) for reader in readers] == [1, 2, 1, 0]
 
 
 def test_what_is_not_held_of_a_file_is_read(locations):
@@ -144,11 +145,11 @@ def test_what_is_not_held_of_a_file_is_read(locations):
     first = shared.get(reader, path, locations[:1])
     both = shared.get(reader, path, locations)
     assert both["aeff"] is first["aeff"]
-    assert [names for _, names in reader.read] == [["aeff"], ["psf"]]
+    assert reader.read == [["aeff"], ["psf"]]
 
 
 def test_errors_are_not_held(locations):
-    shared, reader = SharedIRFs([Path("bad")]), Reader()
+    shared, reader = SharedIRFs([Path("bad")]), Reader(is_bad=True)
     for _ in range(2):
         with pytest.raises(FormatError):
             shared.get(reader, Path("bad"), locations)

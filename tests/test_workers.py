@@ -22,6 +22,9 @@ def pid(_):
 @pytest.fixture(autouse=True)
 def no_process_is_left():
     yield
+    # Those that are done are not waited for.
+    for process in multiprocessing.active_children():
+        process.join(10)
     assert not multiprocessing.active_children()
 
 
@@ -78,6 +81,7 @@ def test_who_stops_early_leaves_no_worker_behind():
     assert next(found) == 0
     assert multiprocessing.active_children()
     found.close()
+    assert not multiprocessing.active_children()
 
 
 def test_a_large_result_does_not_block():

@@ -167,12 +167,11 @@ class Observation:
             if location is not None:
                 by_file.setdefault(location.path, []).append((name, location))
         irfs: dict[str, IRF | None] = {}
-        for wanted in by_file.values():
-            path = wanted[0][1].existing_path
-            if shared is not None and shared.has(path, wanted):
+        for path, wanted in by_file.items():
+            if shared is not None and path in shared.paths:
                 irfs |= shared.get(self._read_file, path, wanted)
             else:
-                irfs |= self._read_file(path, wanted, offset)
+                irfs |= self._read_file(wanted, offset)
         return {name: irf for name, irf in irfs.items() if irf is not None}
 
     def files(self, *hdu_types: str) -> list[Path]:
@@ -181,11 +180,11 @@ class Observation:
         return [location.path for location in found if location is not None]
 
     def _read_file(
-        self, path: Path, wanted: Sequence[Wanted], offset: Callable[[], float] | None = None
+        self, wanted: Sequence[Wanted], offset: Callable[[], float] | None = None
     ) -> dict[str, IRF | None]:
-        """Responses of one file."""
+        """Responses of one file, which the index names for all of them."""
         irfs: dict[str, IRF | None] = {}
-        with FitsFile(path) as file:
+        with wanted[0][1].open() as file:
             self._keep_header(file)
             near = None if offset is None else offset()
             for name, location in wanted:
@@ -234,7 +233,7 @@ class Observation:
         location = self.locations.get("events")
         if location is None:
             return {}
-        with FitsFile(location.existing_path) as file:
+        with location.open() as file:
             return location.find(file).header
 
     @property
@@ -398,5 +397,5 @@ class Observation:
         location = self.locations.get(hdu_type)
         if location is None:
             raise MissingDataError(f"run {self.obs_id}: the hdu-index lists no {hdu_type}")
-        with FitsFile(location.existing_path) as file:
+        with location.open() as file:
             return reader(location.find(file))

@@ -96,11 +96,15 @@ def _map_in_processes(
                 yield from [function(items[i]) for i in chunk]
             else:
                 yield from _received(*workers[rank - 1])
-    finally:
+    except BaseException:
         for worker, _ in workers:
             worker.terminate()
-        for worker, connection in workers:
+        for worker, _ in workers:
             worker.join()
+        raise
+    finally:
+        # Workers that are done end by themselves, which takes longer than it is worth waiting for.
+        for _, connection in workers:
             connection.close()
 
 

@@ -74,6 +74,20 @@ class HDULocation:
             self.path,
         )
 
+    def open(self) -> FitsFile:
+        """The file, opened.
+
+        Raises
+        ------
+        DataError
+            See `existing_path` and `~obscluster.gadf.fits.FitsFile`.
+        """
+        try:
+            return FitsFile(self.path)
+        except MissingDataError:
+            # Seldom, so that it is not looked for first.
+            return FitsFile(self.existing_path)
+
     def find(self, file: FitsFile) -> HDU:
         """This HDU in an opened file: by its name, else by what it is.
 

@@ -15,7 +15,7 @@ __all__ = ["SharedIRFs", "Wanted"]
 
 Wanted = tuple[str, HDULocation]
 """Type of a response, and the HDU that holds it."""
-_Reader = Callable[[Path, Sequence[Wanted]], Mapping[str, IRF | None]]
+_Reader = Callable[[Sequence[Wanted]], Mapping[str, IRF | None]]
 # Responses of a file take up to some 30 MB.
 _MAX_FILES = 8
 
@@ -65,19 +65,15 @@ class SharedIRFs:
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         self.__init__(state["paths"], state["max_files"])  # type: ignore[misc]
 
-    def has(self, path: Path, wanted: Sequence[Wanted]) -> bool:
-        """Whether a file is one of those that are shared, by its own name or by the index'."""
-        return not self.paths.isdisjoint((path, *(location.path for _, location in wanted)))
-
     def get(self, read: _Reader, path: Path, wanted: Sequence[Wanted]) -> dict[str, IRF | None]:
         """Responses of a file that is shared.
 
         Parameters
         ----------
         read : callable
-            ``read(path, wanted)`` reads what is not held.
+            ``read(wanted)`` reads what is not held.
         path : `~pathlib.Path`
-            The file.
+            The file, as the index names it.
         wanted : sequence of `Wanted`
             Which responses.
 
@@ -91,7 +87,7 @@ class SharedIRFs:
             self._files.move_to_end(path)
             while len(self._files) > self.max_files:
                 self._files.popitem(last=False)
-        return file.get(read, path, wanted)
+        return file.get(read, wanted)
 
 
 class _File:
@@ -101,12 +97,12 @@ class _File:
         self._lock = threading.Lock()
         self._irfs: dict[tuple[str, ...], IRF | None] = {}
 
-    def get(self, read: _Reader, path: Path, wanted: Sequence[Wanted]) -> dict[str, IRF | None]:
+    def get(self, read: _Reader, wanted: Sequence[Wanted]) -> dict[str, IRF | None]:
         # What identifies a response is all of a location but the observation.
         keys = {name: (name, at.hdu_type, at.hdu_class, at.hdu_name) for name, at in wanted}
         with self._lock:
             missing = [(name, at) for name, at in wanted if keys[name] not in self._irfs]
             if missing:
-                irfs = read(path, missing)
+                irfs = read(missing)
                 self._irfs |= {keys[name]: irfs.get(name) for name, _ in missing}
             return {name: self._irfs[key] for name, key in keys.items()}
