@@ -11,6 +11,7 @@ import gc
 import multiprocessing
 import pickle
 import signal
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from math import ceil
@@ -29,6 +30,7 @@ R = TypeVar("R")
 # and enough hand-overs that all workers end at about the same time.
 _MOST_IN_A_CHUNK = 64
 _CHUNKS_PER_WORKER = 8
+_MOST_AHEAD = 4
 
 
 class LocalWorkers:
@@ -90,12 +92,21 @@ def _map_in_processes(
             process.start()
             theirs.close()
             workers.append((process, ours))
-        for number, chunk in enumerate(chunks):
+        # Rather than wait for a worker, this process does some of its own chunks ahead.
+        own = ([function(items[i]) for i in chunk] for chunk in chunks[::n_workers])
+        ahead: deque[list[R]] = deque()
+        for number in range(len(chunks)):
             rank = number % n_workers
             if rank == 0:
-                yield from [function(items[i]) for i in chunk]
-            else:
-                yield from _received(*workers[rank - 1])
+                yield from ahead.popleft() if ahead else next(own)
+                continue
+            worker, connection = workers[rank - 1]
+            while not connection.poll() and len(ahead) < _MOST_AHEAD:
+                results = next(own, None)
+                if results is None:
+                    break
+                ahead.append(results)
+            yield from _received(worker, connection)
     except BaseException:
         for worker, _ in workers:
             worker.terminate()

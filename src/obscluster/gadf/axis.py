@@ -68,7 +68,7 @@ class Axis:
         """Unit of edges and centres."""
         return axis_unit(self.name)
 
-    @property
+    @cached_property
     def nbin(self) -> int:
         """Number of bins."""
         return len(self.center)

@@ -68,6 +68,16 @@ class FitsFile:
             yield self._hdus[index]
             index += 1
 
+    def find(self, name: str) -> HDU | None:
+        """First HDU with this EXTNAME, in upper case; None if there is none."""
+        for hdu in self._hdus:
+            if hdu.name == name:
+                return hdu
+        while self._read_next():
+            if self._hdus[-1].name == name:
+                return self._hdus[-1]
+        return None
+
     def hdu(self, name: str) -> HDU:
         """HDU with this EXTNAME, whatever its case.
 
@@ -76,10 +86,9 @@ class FitsFile:
         MissingDataError
             If the file has no such HDU.
         """
-        wanted = name.strip().upper()
-        for hdu in self:
-            if hdu.name == wanted:
-                return hdu
+        found = self.find(name.strip().upper())
+        if found is not None:
+            return found
         names = ", ".join(hdu.name for hdu in self._hdus)
         raise MissingDataError(f"no such HDU in the file; it has {names}", self.path, name)
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import posixpath
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from astropy.table import Table
@@ -25,8 +25,7 @@ from obscluster.gadf.remote import is_file, is_remote, is_url, join
 __all__ = ["HDUIndex", "HDULocation"]
 
 
-@dataclass(frozen=True)
-class HDULocation:
+class HDULocation(NamedTuple):
     """Where one HDU of an observation lies.
 
     Parameters
@@ -104,7 +103,7 @@ class HDULocation:
         if wanted:
             # What a HDU is takes longer to see than its name, so only one of that name is looked
             # at, if all is well.
-            named = next((hdu for hdu in file if hdu.name == wanted), None)
+            named = file.find(wanted)
             if named is not None and hdu_type_of(named) in (None, self.hdu_type):
                 return named
         of_type = None
@@ -203,11 +202,13 @@ class HDUIndex:
     def _path(self, directory: str, name: str) -> Path:
         if is_remote(self.directory) or is_url(directory):
             return join(self.directory, posixpath.join(directory, name))
+        if "$" not in directory + name and not (directory or name).startswith("~"):
+            # An absolute path stands for itself.
+            return Path(self.directory, directory, name)
         listed = Path(directory, name)
         # What cannot be expanded concerns this file alone, and is said when it is wanted.
         with contextlib.suppress(RequestError):
             listed = expand_path(listed)
-        # An absolute path, also after expansion, stands for itself.
         return self.directory / listed
 
     @cached_property
