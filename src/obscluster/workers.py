@@ -14,6 +14,7 @@ import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from math import ceil
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -79,8 +80,11 @@ def _map_in_processes(
     workers.
     """
     context = multiprocessing.get_context("fork")
-    size = min(ceil(len(items) / (n_workers * _CHUNKS_PER_WORKER)), _MOST_IN_A_CHUNK)
-    chunks = [range(len(items))[start : start + size] for start in range(0, len(items), size)]
+    # As many chunks for each worker.
+    n_turns = max(_CHUNKS_PER_WORKER, ceil(len(items) / (n_workers * _MOST_IN_A_CHUNK)))
+    n_chunks = min(n_turns * n_workers, len(items))
+    ends = [len(items) * i // n_chunks for i in range(n_chunks + 1)]
+    chunks = [range(start, end) for start, end in pairwise(ends)]
     workers: list[tuple[BaseProcess, Connection]] = []
     try:
         for rank in range(1, n_workers):

@@ -102,7 +102,10 @@ class HDU:
         return list(self._columns)
 
     def __contains__(self, colname: object) -> bool:
-        return isinstance(colname, str) and self._find(colname) is not None
+        try:
+            return isinstance(colname, str) and self.structure.find(colname) is not None
+        except ValueError as error:
+            raise self.error(str(error)) from None
 
     def unit(self, colname: str) -> str:
         """Unit of a column as written in the file, empty if none.
@@ -113,16 +116,6 @@ class HDU:
             If there is no such column.
         """
         return self._require(colname).unit
-
-    def shape(self, colname: str) -> tuple[int, ...]:
-        """Shape of a cell of a column, empty for a single number and what only astropy can read.
-
-        Raises
-        ------
-        FormatError
-            If there is no such column.
-        """
-        return self._require(colname).shape
 
     def column(self, colname: str) -> NDArray[Any]:
         """Values of a column, shape (n_rows, ...), copied to the byte order of the machine.
@@ -150,13 +143,13 @@ class HDU:
             return self._astropy_column(column.name)
         return column.values(self._rows[column.name])
 
-    def cell(self, colname: str, part: slice | None = None) -> NDArray[Any]:
+    def cell(self, column: str | Column, part: slice | None = None) -> NDArray[Any]:
         """Values of a column in the first row, in the file's byte order and without a copy.
 
         Parameters
         ----------
-        colname : str
-            Name of the column.
+        column : str or `~obscluster.gadf.columns.Column`
+            The column, or its name.
         part : slice, optional
             With start and stop: only these along the first axis, and no more is read.
 
@@ -165,11 +158,12 @@ class HDU:
         FormatError
             If there is no such column or row, or the file ends before the table does.
         """
-        column = self._require(colname)
+        if isinstance(column, str):
+            column = self._require(column)
         if not self.n_rows:
             raise self.error("has no rows")
         if not column.dtype or column.stands_for:
-            whole = np.asarray(self.view(colname)[0])
+            whole = np.asarray(self.view(column.name)[0])
             return whole if part is None else whole[part]
         shape, first, last = column.shape, 0, column.width
         if part is not None:
@@ -179,12 +173,9 @@ class HDU:
         data = self._row_bytes(column.offset + first, column.offset + last)
         return np.frombuffer(data, column.dtype).reshape(shape)
 
-    def bytes_before(self, colname: str) -> bytes:
-        """Stored bytes of the first row, up to a column; none if there is no such column."""
-        column = self._find(colname)
-        if column is None or not column.dtype or not self.n_rows:
-            return b""
-        return bytes(self._row_bytes(0, column.offset))
+    def bytes_before(self, column: Column) -> bytes:
+        """Stored bytes of the first row, up to a column that can be viewed; else none."""
+        return bytes(self._row_bytes(0, column.offset)) if column.dtype and self.n_rows else b""
 
     def null(self, colname: str) -> int | None:
         """Integer that stands for a missing value in this column (TNULL), None if there is none."""
@@ -258,15 +249,11 @@ class HDU:
             "fetch it again"
         )
 
-    def _find(self, colname: str) -> Column | None:
-        columns = self._columns
-        return columns.get(colname) or self.structure.by_upper_name.get(colname.upper())
-
     def _require(self, colname: str) -> Column:
-        found = self._find(colname)
-        if found is None:
-            raise self.error(f"has no column {colname}; its columns: {', '.join(self._columns)}")
-        return found
+        try:
+            return self.structure.column(colname)
+        except ValueError as error:
+            raise self.error(str(error)) from None
 
     def error(self, message: str) -> FormatError:
         """Error that names this file and HDU."""

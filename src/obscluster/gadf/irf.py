@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from astropy import units as u
@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from obscluster.gadf.axis import Axis
 from obscluster.gadf.cleaning import clean
+from obscluster.gadf.columns import Column
 from obscluster.gadf.hdu import HDU
-from obscluster.gadf.irf_axes import factor_to, numbers, read_axes, read_axis
+from obscluster.gadf.irf_axes import numbers, read_axes, read_axis
 from obscluster.gadf.irf_class import IRF_CLASSES, IRFClass, hdu_class_of, irf_class_of
 from obscluster.gadf.psf import PROFILES
 from obscluster.gadf.response import IRF
@@ -64,30 +65,27 @@ def read_irf(hdu: HDU, hdu_class: str | None = None, offset: float | None = None
     FormatError
         If the table is not a response of that class: columns, units or shapes do not fit.
     """
-    spec = _spec(hdu, hdu_class)
+    try:
+        layout = _layout(hdu.structure, hdu_class)
+    except ValueError as error:
+        raise hdu.error(str(error)) from None
+    spec = layout.spec
     if hdu.n_rows != 1:
         raise hdu.error(f"{hdu.n_rows} rows; a response has one")
-    axes = read_axes(hdu, spec)
+    axes = read_axes(hdu, spec, layout.columns[0])
     bins, near = None, axes
     if offset is not None and "offset" in axes:
         bins, axis = axes["offset"].near(offset)
         near = axes | {"offset": axis}
     arrays: dict[str, NDArray[Any]] = {}
     invalid: dict[str, NDArray[np.bool_]] = {}
-    unit: u.UnitBase = _PER_SR
-    for name, expected in spec.columns.items():
-        # The data challenge of CTA writes BGD where the specification has BKG.
-        column = "BGD" if name == "BKG" and name not in hdu and "BGD" in hdu else name
+    for name, column, factor in zip(spec.columns, layout.columns, layout.factors, strict=True):
         # A missing cut is not zero.
         values, bad = clean(_read_array(hdu, column, axes, bins), spec.hdu_type == "rad_max")
+        arrays[name] = values if factor == 1 else values * factor
         if bad is not None:
             invalid[name] = bad
-        if spec.name in PROFILES:
-            arrays[name] = values * factor_to(hdu, column, expected)
-        else:
-            without = _PER_MEV if name == "BKG" else expected
-            arrays[name], unit = values, _unit(hdu, column, expected, without)
-    return IRF(spec.name, near, arrays, unit, hdu.header, hdu.path, invalid)
+    return IRF(spec.name, near, arrays, layout.unit, hdu.header, hdu.path, invalid)
 
 
 def rad_max_of(hdu: HDU) -> IRF | None:
@@ -112,22 +110,20 @@ def rad_max_of(hdu: HDU) -> IRF | None:
     """
     if str(hdu.header.get("HDUCLAS3", "")).strip().upper() != "POINT-LIKE" or not hdu.is_table:
         return None
-    keyword, has_column = hdu.header.get("RAD_MAX"), "RAD_MAX" in hdu
-    if hdu.n_rows != 1 or (keyword is None and not has_column):
+    keyword = hdu.header.get("RAD_MAX")
+    column = hdu.structure.column("RAD_MAX") if "RAD_MAX" in hdu else None
+    if hdu.n_rows != 1 or (keyword is None and column is None):
         return None
     # The cut depends on reconstructed energy; its axis is that of the response.
     axes = {"energy": replace(read_axis(hdu, "energy_true"), name="energy")}
     axes["offset"] = read_axis(hdu, "offset")
-    if has_column:
-        values: NDArray[Any] = _read_array(hdu, "RAD_MAX", axes)
-        return IRF(
-            "rad_max_2d",
-            axes,
-            {"RAD_MAX": values},
-            _unit(hdu, "RAD_MAX", u.deg, u.deg),
-            hdu.header,
-            hdu.path,
-        )
+    if column is not None:
+        arrays = {"RAD_MAX": _read_array(hdu, column, axes)}
+        try:
+            unit = _unit(column, u.deg, u.deg)
+        except ValueError as error:
+            raise hdu.error(str(error)) from None
+        return IRF("rad_max_2d", axes, arrays, unit, hdu.header, hdu.path)
     single = {
         name: Axis.from_edges(name, axis.edges[[0, -1]], axis.interp) for name, axis in axes.items()
     }
@@ -135,32 +131,63 @@ def rad_max_of(hdu: HDU) -> IRF | None:
     return IRF("rad_max_2d", single, {"RAD_MAX": values}, u.deg, hdu.header, hdu.path)
 
 
-def _spec(hdu: HDU, hdu_class: str | None) -> IRFClass:
-    """Specification for a HDU."""
-    spec = _spec_of(hdu.structure, hdu_class)
-    if spec is None:
-        found = hdu_class or hdu.header.get("HDUCLAS4")
-        raise hdu.error(f"unknown response class {found!r}; known: {', '.join(IRF_CLASSES)}")
-    return spec
+class _Layout(NamedTuple):
+    """What the header tells of a response: its columns, their factors and the unit."""
+
+    spec: IRFClass
+    columns: tuple[Column, ...]
+    factors: tuple[float, ...]
+    unit: u.UnitBase
 
 
+# Runs of one production have the same headers.
 @lru_cache(maxsize=128)
-def _spec_of(structure: Structure, hdu_class: str | None) -> IRFClass | None:
+def _layout(structure: Structure, hdu_class: str | None) -> _Layout:
+    """Layout of a response; ValueError if the table is none."""
+    spec = _spec(structure, hdu_class)
+    # The data challenge of CTA writes BGD where the specification has BKG.
+    columns = tuple(
+        structure.find("BGD" if name == "BKG" and structure.find(name) is None else name)
+        or structure.column(name)
+        for name in spec.columns
+    )
+    expected = tuple(spec.columns.values())
+    if spec.name in PROFILES:
+        factors = map(_factor, columns, expected)
+        return _Layout(spec, columns, tuple(factors), _PER_SR)
+    without = _PER_MEV if "BKG" in spec.columns else expected[0]
+    return _Layout(spec, columns, (1.0,), _unit(columns[0], expected[0], without))
+
+
+def _spec(structure: Structure, hdu_class: str | None) -> IRFClass:
     """Specification: the keywords count, then what the index says, then the columns."""
     by_itself = irf_class_of(structure)
     for candidate in (hdu_class_of(structure.header), hdu_class, by_itself):
         if candidate in IRF_CLASSES:
             return IRF_CLASSES[candidate]
-    return None
+    found = hdu_class or structure.header.get("HDUCLAS4")
+    raise ValueError(f"unknown response class {found!r}; known: {', '.join(IRF_CLASSES)}")
 
 
-def _unit(hdu: HDU, column: str, expected: u.UnitBase, without: u.UnitBase) -> u.UnitBase:
+def _unit(column: Column, expected: u.UnitBase, without: u.UnitBase) -> u.UnitBase:
     """Unit of a column, which must convert to the expected one, or what holds without a unit."""
-    text = hdu.unit(column)
-    unit = convertible_unit(text, expected) if text else without
+    unit = convertible_unit(column.unit, expected) if column.unit else without
     if unit is None:
-        raise hdu.error(f"unit {text!r} of column {column} does not convert to {expected}")
+        raise _unfit(column, expected)
     return unit
+
+
+def _factor(column: Column, unit: u.UnitBase) -> float:
+    """Factor from the unit of a column to the expected one; without a unit it is that one."""
+    factor = conversion_factor(column.unit, unit) if column.unit else 1.0
+    if factor is None:
+        raise _unfit(column, unit)
+    return factor
+
+
+def _unfit(column: Column, expected: u.UnitBase) -> ValueError:
+    text = f"unit {column.unit!r} of column {column.name} does not convert to {expected}"
+    return ValueError(text)
 
 
 def _angle(hdu: HDU, value: Any) -> float:
@@ -177,17 +204,18 @@ def _angle(hdu: HDU, value: Any) -> float:
 
 
 def _read_array(
-    hdu: HDU, column: str, axes: dict[str, Axis], bins: slice | None = None
+    hdu: HDU, column: Column, axes: dict[str, Axis], bins: slice | None = None
 ) -> NDArray[Any]:
     """Values in the order of the axes, as a view; of the offsets, some bins only."""
     shape = tuple(axis.nbin for axis in axes.values())
     names = list(axes)
     # FITS lists the fastest axis first, so the transposed cell has the order of the specification.
-    if bins is not None and names[-1] == "offset" and hdu.shape(column) == shape[::-1]:
+    if bins is not None and names[-1] == "offset" and column.shape == shape[::-1]:
         return numbers(hdu, column, bins).T
     values = _in_order(numbers(hdu, column), shape)
     if values is None:
-        raise hdu.error(f"column {column} has shape {hdu.cell(column).T.shape}, its axes {shape}")
+        found = hdu.cell(column).T.shape
+        raise hdu.error(f"column {column.name} has shape {found}, its axes {shape}")
     return values if bins is None else values[(*[slice(None)] * names.index("offset"), bins)]
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from obscluster.gadf.axis import Axis, axis_unit
 from obscluster.gadf.cleaning import clean
+from obscluster.gadf.columns import Column
 from obscluster.gadf.hdu import HDU
 from obscluster.gadf.irf_class import AXIS_PREFIXES, IRF_CLASSES, IRFClass
 from obscluster.gadf.structure import Structure
@@ -24,11 +25,9 @@ _LOG_AXES = ("energy_true", "energy")
 _MAX_AXIS = 1e9
 
 
-def read_axes(hdu: HDU, spec: IRFClass) -> dict[str, Axis]:
-    """Axes of a response, by name."""
-    known = _axes_before_values(
-        hdu.structure, spec.name, hdu.bytes_before(next(iter(spec.columns)))
-    )
+def read_axes(hdu: HDU, spec: IRFClass, values: Column) -> dict[str, Axis]:
+    """Axes of a response, by name; ``values`` is the first column of its values."""
+    known = _axes_before_values(hdu.structure, spec.name, hdu.bytes_before(values))
     if known is not None:
         return dict(known)
     return {name: read_axis(hdu, name) for name in spec.axes}
@@ -130,9 +129,10 @@ def factor_to(hdu: HDU, column: str, unit: u.UnitBase) -> float:
     return factor
 
 
-def numbers(hdu: HDU, column: str, part: slice | None = None) -> NDArray[Any]:
+def numbers(hdu: HDU, column: str | Column, part: slice | None = None) -> NDArray[Any]:
     """The one cell of a column, or a part of it, if it holds numbers; see `HDU.cell`."""
     cell = hdu.cell(column, part)
     if cell.dtype.kind not in "fiu":
-        raise hdu.error(f"column {column} does not hold numbers")
+        name = column if isinstance(column, str) else column.name
+        raise hdu.error(f"column {name} does not hold numbers")
     return cell

@@ -86,6 +86,18 @@ class Structure:
             found.setdefault(name.upper(), column)
         return found
 
+    def find(self, colname: str) -> Column | None:
+        """Column of a name, whatever its case; None if there is none."""
+        return self.columns.get(colname) or self.by_upper_name.get(colname.upper())
+
+    def column(self, colname: str) -> Column:
+        """As `find`, for a column that must be there."""
+        found = self.find(colname)
+        if found is None:
+            names = ", ".join(self.columns)
+            raise ValueError(f"has no column {colname}; its columns: {names}")
+        return found
+
     @cached_property
     def row_dtype(self) -> np.dtype[Any]:
         """A row as a structure, without the columns that only astropy can read."""
