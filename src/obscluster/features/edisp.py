@@ -8,6 +8,7 @@ of a kernel that is binned on the true-energy axis. They suffer from that binnin
 from __future__ import annotations
 
 from functools import lru_cache
+from math import isfinite
 
 import numpy as np
 from numpy.typing import NDArray
@@ -111,11 +112,11 @@ def migration_quantiles(
 def _cumulative(density: Array, migra: Axis) -> Array | None:
     """Distribution function at the edges, from 0 to 1; None if there is nothing to normalise."""
     cumulative = np.zeros(len(density) + 1)
-    np.cumsum(np.maximum(density, 0.0) * _widths(migra), out=cumulative[1:])
-    if not np.isfinite(cumulative[-1]):
-        density = np.where(np.isfinite(density), density, 0.0)
-        np.cumsum(np.maximum(density, 0.0) * _widths(migra), out=cumulative[1:])
-    return cumulative / cumulative[-1] if cumulative[-1] > 0 else None
+    (np.maximum(density, 0.0) * _widths(migra)).cumsum(out=cumulative[1:])
+    total = float(cumulative[-1])
+    if not isfinite(total):
+        return _cumulative(np.where(np.isfinite(density), density, 0.0), migra)
+    return cumulative / total if total > 0 else None
 
 
 def _moments(run: Run, energy: float) -> tuple[float, float, float]:

@@ -115,7 +115,7 @@ def nearest_containment_radius(
         containment = PROFILES[psf.hdu_class].containment(rad, parameters)
     else:
         axis = psf.axes["rad"]
-        rad, sums = _refined_center(axis), np.cumsum(_rings(psf, energy, offset))
+        rad, sums = _refined_center(axis), _rings(psf, energy, offset).cumsum()
         near = _bins_near(sums, fraction)
         if near is not None:
             points = slice(near.start * _RAD_FACTOR, near.stop * _RAD_FACTOR)
@@ -150,14 +150,14 @@ def _bins_near(sums: Array, fraction: float) -> slice | None:
 
 def _rings(psf: IRF, energy: float, offset: float) -> Array:
     """Content of each bin of rad."""
-    axis = psf.axes["rad"]
-    density = at_energy(psf, "RPSF", energy, offset) * unit_factor(psf.unit, _PER_SQUARE_DEGREE)
-    return np.asarray(density * _ring_areas(axis))
+    return at_energy(psf, "RPSF", energy, offset) * _ring_areas(psf.axes["rad"], psf.unit)
 
 
 @lru_cache(maxsize=64)
-def _ring_areas(axis: Axis) -> Array:
-    return np.asarray(2 * np.pi * axis.center * np.diff(axis.edges))
+def _ring_areas(axis: Axis, unit: u.UnitBase) -> Array:
+    """Solid angle of each bin of rad, per that of the unit of a PSF."""
+    square_degrees = 2 * np.pi * axis.center * np.diff(axis.edges)
+    return np.asarray(square_degrees * unit_factor(unit, _PER_SQUARE_DEGREE))
 
 
 def _parameters(psf: IRF, energy: float, offset: float) -> dict[str, Array]:
