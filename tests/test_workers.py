@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import time
 
 import pytest
 
@@ -16,6 +17,7 @@ def square(number):
 
 
 def pid(_):
+    time.sleep(0.001)
     return os.getpid()
 
 
@@ -35,6 +37,36 @@ def test_results_come_in_the_order_of_the_items(n_workers, n_items, forks, monke
     monkeypatch.setattr(workers, "_can_fork", lambda: forks)
     found = LocalWorkers(n_workers).map(square, iter(range(n_items)))
     assert list(found) == [square(i) for i in range(n_items)]
+
+
+def test_one_slow_item_does_not_stop_the_others():
+    """Whoever is free goes on, and no chunk is done twice."""
+
+    def work(number):
+        time.sleep(0.3 if number == 0 else 0.001)
+        return number, os.getpid()
+
+    found = list(LocalWorkers(2).map(work, range(100)))
+    assert [number for number, _ in found] == list(range(100))
+    slow = found[0][1]
+    assert sum(pid != slow for _, pid in found) > 90
+
+
+def test_the_first_error_in_order_counts():
+    def fail(number):
+        time.sleep(0.05 if number == 3 else 0.001)
+        if number in (3, 60):
+            raise FormatError(f"run {number}")
+        return number
+
+    found = LocalWorkers(2).map(fail, range(100))
+    assert [next(found) for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(FormatError, match="run 3"):
+        list(found)
+
+
+def test_more_items_than_a_pipe_can_number():
+    assert sum(LocalWorkers(2).map(square, range(70_000))) == sum(i * i for i in range(70_000))
 
 
 def test_several_processes_work_and_this_one_is_among_them():
@@ -58,6 +90,7 @@ def test_what_cannot_leave_a_process_is_named():
     here = os.getpid()
 
     def odd(_):
+        time.sleep(0.01)
         return 1 if os.getpid() == here else (lambda: None)
 
     with pytest.raises(RuntimeError, match="cannot leave its process"):
@@ -68,6 +101,7 @@ def test_a_killed_worker_is_told_and_not_waited_for():
     here = os.getpid()
 
     def die(number):
+        time.sleep(0.001)
         if os.getpid() != here and number > 10:
             os.kill(os.getpid(), signal.SIGKILL)
         return number

@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import gc
 import multiprocessing
+import os
 import pickle
 import signal
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
 from itertools import pairwise
 from math import ceil
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from struct import Struct
 from typing import Any, TypeVar
 
 from obscluster.exceptions import RequestError
@@ -29,9 +32,14 @@ R = TypeVar("R")
 
 # Items that a worker does before it hands over: enough of them that handing over takes no time,
 # and enough hand-overs that all workers end at about the same time.
-_MOST_IN_A_CHUNK = 64
-_CHUNKS_PER_WORKER = 8
-_MOST_AHEAD = 4
+_USUAL_CHUNK = 64
+_CHUNKS_PER_WORKER = 16
+# Chunks that wait for their turn before this process waits, too.
+_MOST_WAITING = 32
+# The number of a chunk in a pipe, which on any system holds as many.
+_NUMBER = Struct("<i")
+_MOST_CHUNKS = 1000
+_Done = tuple[int, list[Any], BaseException | None]
 
 
 class LocalWorkers:
@@ -74,95 +82,120 @@ def _can_fork() -> bool:
 def _map_in_processes(
     function: Callable[[T], R], items: Sequence[T], n_workers: int
 ) -> Iterator[R]:
-    """Results in order.
+    """Results in order; this process is one of the workers.
 
-    All take chunks in turns, so that no one has to hand them out; this process is one of the
-    workers.
+    Whoever is free takes the next chunk: its number comes out of a pipe that all read from.
     """
     context = multiprocessing.get_context("fork")
-    # As many chunks for each worker.
-    n_turns = max(_CHUNKS_PER_WORKER, ceil(len(items) / (n_workers * _MOST_IN_A_CHUNK)))
-    n_chunks = min(n_turns * n_workers, len(items))
-    ends = [len(items) * i // n_chunks for i in range(n_chunks + 1)]
-    chunks = [range(start, end) for start, end in pairwise(ends)]
-    workers: list[tuple[BaseProcess, Connection]] = []
+    chunks = _chunks(len(items), n_workers)
+    workers: dict[Connection, BaseProcess] = {}
+    numbers, entry = os.pipe()
     try:
-        for rank in range(1, n_workers):
+        os.write(entry, b"".join(map(_NUMBER.pack, range(len(chunks)))))
+        os.close(entry)
+        do_next = partial(_do_next, function, items, chunks, numbers)
+        for _ in range(1, n_workers):
             ours, theirs = context.Pipe(duplex=False)
-            others = [connection for _, connection in workers] + [ours]
-            process = context.Process(
-                target=_work, args=(function, items, chunks[rank::n_workers], theirs, others)
-            )
-            process.start()
+            new = context.Process(target=_work, args=(do_next, theirs, [*workers, ours]))
+            new.start()
             theirs.close()
-            workers.append((process, ours))
-        # Rather than wait for a worker, this process does some of its own chunks ahead.
-        own = ([function(items[i]) for i in chunk] for chunk in chunks[::n_workers])
-        ahead: deque[list[R]] = deque()
-        for number in range(len(chunks)):
-            rank = number % n_workers
-            if rank == 0:
-                yield from ahead.popleft() if ahead else next(own)
-                continue
-            worker, connection = workers[rank - 1]
-            while not connection.poll() and len(ahead) < _MOST_AHEAD:
-                results = next(own, None)
-                if results is None:
-                    break
-                ahead.append(results)
-            yield from _received(worker, connection)
+            workers[ours] = new
+        yield from _in_order(do_next, len(chunks), workers)
     except BaseException:
-        for worker, _ in workers:
-            worker.terminate()
-        for worker, _ in workers:
-            worker.join()
+        for process in workers.values():
+            process.terminate()
+        for process in workers.values():
+            process.join()
         raise
     finally:
         # Workers that are done end by themselves, which takes longer than it is worth waiting for.
-        for _, connection in workers:
+        os.close(numbers)
+        for connection in workers:
             connection.close()
 
 
-def _received(process: BaseProcess, connection: Connection) -> list[Any]:
-    """Results of a chunk."""
+def _chunks(n_items: int, n_workers: int) -> list[range]:
+    """Items of each chunk."""
+    n_turns = max(_CHUNKS_PER_WORKER, ceil(n_items / (n_workers * _USUAL_CHUNK)))
+    n_chunks = min(n_turns * n_workers, n_items, _MOST_CHUNKS)
+    ends = [n_items * i // n_chunks for i in range(n_chunks + 1)]
+    return [range(start, end) for start, end in pairwise(ends)]
+
+
+def _do_next(
+    function: Callable[[T], R], items: Sequence[T], chunks: Sequence[range], numbers: int
+) -> _Done | None:
+    """Do the next chunk that nobody has taken, None if there is none."""
+    found = os.read(numbers, _NUMBER.size)
+    if not found:
+        return None
+    (number,) = _NUMBER.unpack(found)
     try:
-        results, error = connection.recv()
+        return number, [function(items[i]) for i in chunks[number]], None
+    except Exception as error:  # noqa: BLE001 it is raised when its turn comes
+        return number, [], error
+
+
+def _in_order(
+    do_next: Callable[[], _Done | None], n_chunks: int, workers: dict[Connection, BaseProcess]
+) -> Iterator[Any]:
+    """Results of all chunks, of which this process does those that it gets hold of."""
+    busy = dict(workers)
+    done: dict[int, tuple[list[Any], BaseException | None]] = {}
+    some_are_left = True
+    for number in range(n_chunks):
+        while number not in done:
+            # Rather than wait for the others, this process goes on, but not too far.
+            goes_on = some_are_left and len(done) < _MOST_WAITING
+            ready = wait(list(busy), timeout=0 if goes_on else None)
+            for connection in [each for each in busy if each in ready]:
+                received = _receive(busy[connection], connection)
+                if received is None:
+                    del busy[connection]
+                else:
+                    done[received[0]] = received[1:]
+            if goes_on and number not in done:
+                own = do_next()
+                some_are_left = own is not None
+                if own is not None:
+                    done[own[0]] = own[1:]
+        results, error = done.pop(number)
+        if error is not None:
+            raise error
+        yield from results
+
+
+def _receive(process: BaseProcess, connection: Connection) -> _Done | None:
+    """What a worker has done, None if it has ended."""
+    try:
+        received: _Done | None = connection.recv()
     except EOFError:
         process.join()
         raise RequestError(
             f"a worker died (exit code {process.exitcode}); if memory was short, use fewer workers"
         ) from None
-    if error is not None:
-        raise error
-    found: list[Any] = results
-    return found
+    return received
 
 
 def _work(
-    function: Callable[[T], R],
-    items: Sequence[T],
-    chunks: Sequence[range],
-    connection: Connection,
-    others: Sequence[Connection],
+    do_next: Callable[[], _Done | None], connection: Connection, others: Sequence[Connection]
 ) -> None:
-    """What a worker does: its chunks, one after the other."""
+    """What a worker does: one chunk after the other, until there are no more."""
     # What the parent has is not the worker's to collect: to look through it all would copy it.
     gc.freeze()
     # An interrupt is for the parent, which ends its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for other in others:
         other.close()
-    for chunk in chunks:
-        error: BaseException | None = None
-        results: list[R] = []
+    done: _Done | None = (0, [], None)
+    while done is not None:
+        done = do_next()
         try:
-            results = [function(items[i]) for i in chunk]
-        except Exception as caught:  # noqa: BLE001 it is raised by the parent
-            error = caught
-        try:
-            connection.send_bytes(pickle.dumps((results, error), pickle.HIGHEST_PROTOCOL))
+            content = pickle.dumps(done, pickle.HIGHEST_PROTOCOL)
         except (pickle.PicklingError, AttributeError, TypeError) as caught:
-            error = RuntimeError(f"{error or 'a result'!r} cannot leave its process: {caught}")
-            connection.send((None, error))
-        if error is not None:
-            return
+            number, _, error = done or (0, [], None)
+            text = f"{error or 'a result'!r} cannot leave its process: {caught}"
+            content = pickle.dumps((number, [], RuntimeError(text)))
+        # The parent may have all that it wanted.
+        with suppress(BrokenPipeError):
+            connection.send_bytes(content)
