@@ -81,6 +81,15 @@ class Observation:
     def __repr__(self) -> str:
         return f"<Observation {self.obs_id}: {', '.join(self.locations)}>"
 
+    def passing(self) -> Observation:
+        """The same observation for a passing look: what it reads is not kept here.
+
+        Of many observations, what was read of each would take more memory than anything else.
+        """
+        other = Observation.__new__(Observation)
+        other.__dict__.update(self.__dict__)
+        return other
+
     @property
     def available_hdus(self) -> list[str]:
         """HDU types that the index lists."""

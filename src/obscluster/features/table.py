@@ -239,6 +239,7 @@ def _rows(
 
 def _characterise(observation: Observation, task: _Task, shared: SharedIRFs | None = None) -> Row:
     """All features of one observation."""
+    observation = observation.passing()
     n_columns = len(task.requests)
     values, final = np.full(n_columns, np.nan), [True] * n_columns
     remarks: list[Sequence[str]] = []
@@ -262,7 +263,7 @@ def _characterise(observation: Observation, task: _Task, shared: SharedIRFs | No
             final[i] = not isinstance(reason, DataError)
         # Nor is it known where an unreadable file left the offset open.
         final[i] = final[i] and not np.isnan(offset)
-        remarks.append(run.remarks)
+        remarks.append(tuple(run.remarks))
     return Row(values, remarks, final)
 
 
