@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
+import multiprocessing
 import resource
 import subprocess
 import sys
@@ -85,6 +86,9 @@ def step(name: str, archive: Path, workers: int) -> None:
         values = np.array([features[n].value for n in features.meta["names"]])
         result["sum"] = float(np.nansum(values / np.nanmax(values, axis=1, keepdims=True)))
     result["seconds"] = time.perf_counter() - start
+    # Their memory is known once they have ended.
+    for process in multiprocessing.active_children():
+        process.join()
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     result["GB"] = (own + children * (workers - 1)) / 1024**2

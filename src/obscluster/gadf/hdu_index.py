@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import posixpath
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -189,9 +190,9 @@ class HDUIndex:
         directories, files = self._texts["FILE_DIR"], self._texts["FILE_NAME"]
         paths: dict[tuple[str, str], Path] = {}
         for row in self.rows(obs_id).tolist():
-            hdu_class = classes[row].lower()
             # The class tells more; types have been cut to the width of their column.
-            hdu_type = _type_of_class(hdu_class) or types[row].lower()
+            hdu_class = classes[row]
+            hdu_type = _type_of_class(hdu_class) or types[row]
             if hdu_type not in found:
                 # Most parts of a run lie in one file.
                 file = (directories[row], files[row])
@@ -214,14 +215,17 @@ class HDUIndex:
     @cached_property
     def _texts(self) -> dict[str, list[str]]:
         """Columns as text, row by row: a table is slow to ask for single values."""
-        names = ("HDU_TYPE", "HDU_CLASS", "FILE_DIR", "FILE_NAME", "HDU_NAME")
-        return {name: self._text(name) for name in names}
+        lower = {name: self._text(name, str.lower) for name in ("HDU_TYPE", "HDU_CLASS")}
+        return lower | {name: self._text(name) for name in ("FILE_DIR", "FILE_NAME", "HDU_NAME")}
 
-    def _text(self, colname: str) -> list[str]:
+    def _text(self, colname: str, change: Callable[[str], str] = str) -> list[str]:
         if colname not in self.table.colnames:
             return [""] * len(self.table)
         values = np.ma.filled(self.table[colname].astype(str), "")
-        return [value.strip() for value in values.tolist()]
+        # Few differ, and one object for all that are the same takes the memory of one.
+        same: dict[str, str] = {}
+        stripped = (change(value.strip()) for value in values.tolist())
+        return [same.setdefault(value, value) for value in stripped]
 
 
 def _type_of_class(hdu_class: str) -> str | None:
