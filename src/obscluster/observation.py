@@ -22,7 +22,7 @@ from obscluster.gadf.hdu_index import HDULocation
 from obscluster.gadf.header import Header
 from obscluster.gadf.irf import IRF, rad_max_of, read_irf
 from obscluster.gadf.location import LOCATION_KEYS
-from obscluster.gadf.meta import ObservationMeta, make_meta
+from obscluster.gadf.meta import Keywords, ObservationMeta, make_meta
 from obscluster.gadf.pointing import Pointing, PointingTable, read_pointing
 from obscluster.gadf.shared_irfs import SharedIRFs, Wanted
 from obscluster.gadf.time import quiet_times
@@ -388,10 +388,9 @@ class Observation:
 
     @cached_property
     def _pointing(self) -> Pointing:
-        meta = self.meta
         return Pointing(
-            meta.optional,
-            meta.location,
+            Keywords(self.index_row, self.header),
+            lambda: self.meta.location,
             lambda: self.pointing_table,
             f"run {self.obs_id}",
             self._events_path,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +13,7 @@ from astropy.coordinates import EarthLocation
 from obscluster.exceptions import DataError
 from obscluster.gadf.location import location_from_keywords, location_of_telescope
 
-__all__ = ["ObservationMeta", "make_meta"]
+__all__ = ["Keywords", "ObservationMeta", "make_meta"]
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class ObservationMeta:
         Place of the telescopes.
     deadtime_fraction : float
         Part of the time in which nothing could be recorded.
-    optional : dict
+    optional : mapping
         Every keyword of the EVENTS header and every column of the obs-index by its name, such as
         ``MUONEFF``; where both have it, the header counts, which is more precise.
     """
@@ -37,6 +37,36 @@ class ObservationMeta:
     location: EarthLocation | None
     deadtime_fraction: float
     optional: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Keywords(Mapping[str, Any]):
+    """What header and index say, as one mapping: the header counts, where it gives a value.
+
+    Nothing is copied, since of hundreds of keywords a few are asked for.
+
+    Parameters
+    ----------
+    index_row, header : mapping
+        Columns of the obs-index, and the EVENTS header.
+    """
+
+    def __init__(self, index_row: Mapping[str, Any], header: Mapping[str, Any]):
+        self._index_row = index_row
+        self._header = header
+
+    def __getitem__(self, key: str) -> Any:
+        value = self._header.get(key)
+        return self._index_row[key] if value is None else value
+
+    def __iter__(self) -> Iterator[str]:
+        given = (key for key, value in self._header.items() if value is not None)
+        return iter(dict.fromkeys([*self._index_row, *given]))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
 
 
 def make_meta(
@@ -62,7 +92,7 @@ def make_meta(
     ValueError
         If a number of the location or the dead time is none.
     """
-    optional = {**index_row, **{k: v for k, v in header.items() if v is not None}}
+    optional = Keywords(index_row, header)
     dead = optional.get("DEADC")
     fraction = 0.0 if dead is None else 1.0 - _number("DEADC", dead)
     location = location_from_keywords(optional)

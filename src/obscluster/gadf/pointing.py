@@ -103,8 +103,8 @@ class Pointing:
     ----------
     values : mapping
         Keywords OBS_MODE, RA_PNT, DEC_PNT, ALT_PNT (or ZEN_PNT), AZ_PNT, where there are any.
-    location : `~astropy.coordinates.EarthLocation`, optional
-        Place of the telescopes.
+    find_location : callable
+        Tells the place of the telescopes; None if nobody knows.
     read_table : callable
         Reads the pointing table; gives None if there is none.
     label : str
@@ -116,13 +116,13 @@ class Pointing:
     def __init__(
         self,
         values: Mapping[str, Any],
-        location: EarthLocation | None,
+        find_location: Callable[[], EarthLocation | None],
         read_table: Callable[[], PointingTable | None],
         label: str,
         path: Path | None = None,
     ):
         self._values = values
-        self._location = location
+        self._find_location = find_location
         self._read_table = read_table
         self._label = label
         self._path = path
@@ -218,13 +218,14 @@ class Pointing:
         return number
 
     def _require_location(self) -> EarthLocation:
-        if self._location is None:
+        location = self._find_location()
+        if location is None:
             telescope = str(self._values.get("TELESCOP") or "").strip()
             raise self._missing(
                 "GEOLON, GEOLAT or ALTITUDE",
                 f", and the site of TELESCOP = {telescope!r} is not known",
             )
-        return self._location
+        return location
 
     def _missing(self, key: str, more: str = "") -> FormatError:
         return self._error(f"{key} is neither in the EVENTS header nor in the obs-index{more}")
