@@ -14,7 +14,7 @@ SOURCE = Path(obscluster.__file__).parent
 # From the ground up; a part may import what stands above it in this list, and itself.
 LAYERS = (
     ("exceptions",),
-    ("checksum", "columns", "notebook", "workers", "yaml_file"),
+    ("checksum", "columns", "dask_cluster", "notebook", "workers", "yaml_file"),
     ("tolerance", "description"),
     ("config", "engine", "gadf"),
     ("selection",),
@@ -92,8 +92,8 @@ def test_every_exception_is_needed():
     ("package", "homes"),
     [
         ("bokeh", {"report"}),
-        ("dask", {"engine"}),
-        ("distributed", {"engine"}),
+        ("dask", {"dask_cluster"}),
+        ("distributed", {"dask_cluster"}),
         ("fsspec", {"gadf"}),
         ("gammapy", {"reduction"}),
         ("jinja2", {"report"}),

@@ -17,9 +17,9 @@ from damages import DAMAGES, Damage, cells, index, run_file, some
 from obscluster.check import archive as walk
 from obscluster.check import check_archive, describe_findings, severity_counts
 from obscluster.cli import main
-from obscluster.engine import LocalWorkers
 from obscluster.simulate import simulate
 from obscluster.store import DataStore
+from obscluster.workers import LocalWorkers
 
 PSFS = ("psf_table", "psf_3gauss", "psf_king")
 

@@ -15,7 +15,8 @@ import pytest
 from astropy.table import Table
 
 from obscluster import DataStore, get_features
-from obscluster.engine import DaskCluster, get_engine
+from obscluster.dask_cluster import DaskCluster
+from obscluster.engine import get_engine
 from obscluster.exceptions import RequestError, SkippedRunWarning
 from obscluster.features.catalog import load_features
 

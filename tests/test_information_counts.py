@@ -8,7 +8,6 @@ from astropy import units as u
 from astropy.coordinates import SkyCoord
 
 from obscluster import DataStore
-from obscluster.engine import LocalWorkers
 from obscluster.exceptions import RequestError, SkippedRunWarning
 from obscluster.features.information import (
     get_scores,
@@ -18,6 +17,7 @@ from obscluster.features.information import (
 )
 from obscluster.features.information.off_events import off_counts, shared_rates
 from obscluster.simulate import simulate
+from obscluster.workers import LocalWorkers
 
 PKS = SkyCoord(329.71693826, -30.2255890, unit="deg")
 SOURCE = make_source("10 % Crab", index=2.5)

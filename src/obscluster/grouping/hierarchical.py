@@ -1,6 +1,7 @@
 """Hierarchical clustering: a tree of merges, and where it is cut.
 
-The tree and the cut are SciPy's, with all its linkage methods, metrics and criteria. Of many runs,
+The tree and the cut are SciPy's, with all its linkage methods, metrics and criteria. Ward's tree of
+few runs is grown without it, since loading it takes longer than all else; of many runs,
 fastcluster builds the same tree without a matrix of all distances, where the method allows it
 (Müllner 2013, J. Stat. Softw. 53, 9).
 """
@@ -14,12 +15,12 @@ from typing import Any, cast
 import numpy as np
 from astropy.table import Column, QTable, Table
 from numpy.typing import NDArray
-from scipy.cluster import hierarchy
 
 from obscluster.exceptions import ObsClusterWarning, RequestError
 from obscluster.grouping.base import UNASSIGNED, Grouping
 from obscluster.grouping.rules import NearestRun
 from obscluster.grouping.trees import reorder_leaves
+from obscluster.grouping.ward import cut_tree, ward_tree
 from obscluster.scaling import feature_matrix, is_constant
 
 __all__ = [
@@ -29,6 +30,8 @@ __all__ = [
     "missing_features",
 ]
 
+# Up to here, Ward's tree takes less time than it takes to load SciPy.
+_FEW = 300
 # From here on the matrix of distances takes more time and memory than it is worth.
 _MANY = 1000
 _VECTOR_METHODS = ("ward", "centroid", "median", "single")
@@ -129,11 +132,16 @@ def linkage_tree(
     tree : `~numpy.ndarray`
         Shape (n_obs - 1, 4).
     """
-    if len(X) > _MANY and method in _VECTOR_METHODS and metric == "euclidean" and not options:
-        # Loaded when there is need, as it takes as long as the rest of a small clustering.
+    plain = metric == "euclidean" and not options
+    if plain and method == "ward" and len(X) <= _FEW:
+        return ward_tree(X)
+    # Loaded when there is need.
+    if plain and method in _VECTOR_METHODS and len(X) > _MANY:
         import fastcluster
 
         return np.asarray(fastcluster.linkage_vector(X, method))
+    from scipy.cluster import hierarchy
+
     return np.asarray(hierarchy.linkage(X, cast(Any, method), cast(Any, metric), **options))
 
 
@@ -167,7 +175,7 @@ def _tree_and_labels(
         return np.empty((0, 4)), labels
     try:
         tree = linkage_tree(X[complete], **_linkage_options(linkage_kwargs))
-        labels[complete] = hierarchy.fcluster(tree, **options)
+        labels[complete] = _cut(tree, options)
     except (ValueError, TypeError, AttributeError) as error:
         raise RequestError(f"hierarchical clustering: {error}") from None
     if all(is_constant(X[complete, i]) for i in range(X.shape[1])):
@@ -178,6 +186,16 @@ def _tree_and_labels(
         text = f"{options['t']} groups asked, but the tree falls into {labels.max()} at any height"
         warnings.warn(text, ObsClusterWarning, stacklevel=3)
     return reorder_leaves(tree, complete), labels
+
+
+def _cut(tree: NDArray[np.float64], options: Mapping[str, Any]) -> NDArray[Any]:
+    """Labels of the leaves of a tree."""
+    rises = bool((tree[1:, 2] >= tree[:-1, 2]).all())
+    if options.keys() == {"criterion", "t"} and options["criterion"] == "maxclust" and rises:
+        return cut_tree(tree, int(options["t"]))
+    from scipy.cluster import hierarchy
+
+    return np.asarray(hierarchy.fcluster(tree, **options))
 
 
 def _check_n_groups(n_groups: Any, n_runs: int) -> None:
