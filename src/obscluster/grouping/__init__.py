@@ -38,6 +38,21 @@ the tree if there is one, and the rule by which new runs find their group
 important one.
 """
 
-from obscluster.grouping.base import UNASSIGNED, Grouping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from obscluster.grouping.base import Grouping
 
 __all__ = ["UNASSIGNED", "Grouping"]
+
+UNASSIGNED = -1
+"""Label of runs that belong to no group."""
+
+
+def __getattr__(name: str) -> Any:
+    # Who asks for a label needs none of the rest.
+    if name != "Grouping":
+        raise AttributeError(f"module 'obscluster.grouping' has no attribute {name!r}")
+    from obscluster.grouping.base import Grouping
+
+    return Grouping

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from obscluster.checksum import checksum
 from obscluster.exceptions import ArchiveError, ObsClusterWarning, RequestError
+from obscluster.grouping import UNASSIGNED
 from obscluster.grouping.rules import Rule, rule_from_record
 from obscluster.grouping.trees import prune_tree, reorder_leaves
 from obscluster.grouping.view import grouping_html
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
     from obscluster.store import DataStore
 
 __all__ = ["UNASSIGNED", "Grouping"]
-
-UNASSIGNED = -1
-"""Label of runs that belong to no group."""
 
 RECORD_FILE = "groups.yaml"
 TABLE_FILE = "groups.ecsv"

@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from obscluster.grouping import UNASSIGNED
 from obscluster.grouping.intervals import EVENNESS
 
 __all__ = ["Space", "dissolve", "let_join", "members_of", "polish", "sweep"]
 
-UNASSIGNED = -1
 # Gaps of a group and a feature, the widest first, at which it may be divided.
 _MAX_GAPS = 20
 _GOLDEN_RATIO = 0.5 * (1 + 5**0.5)

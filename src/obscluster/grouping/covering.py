@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_array
 
+from obscluster.grouping import UNASSIGNED
 from obscluster.grouping.boxes import Space, dissolve, let_join, members_of, polish, sweep
 from obscluster.grouping.intervals import Axis
 
 __all__ = ["cover_points"]
 
-UNASSIGNED = -1
 # Of an exact search: boxes times points, and nodes of the search tree.
 _MAX_CELLS = 1_000_000
 _MAX_NODES = 30

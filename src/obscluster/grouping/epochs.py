@@ -21,10 +21,10 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.distance import cdist
 
 from obscluster.exceptions import RequestError, unknown_name
+from obscluster.grouping import UNASSIGNED
 
 __all__ = ["chain_linkage", "contiguous_stretches", "segment"]
 
-UNASSIGNED = -1
 # (Number of runs)^2 x (number of epochs) that are searched in full.
 _EXACT_WORK = 4_000_000_000
 # Distances that are held at the same time.

@@ -10,18 +10,20 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from astropy.table import Column, QTable, Table
 from numpy.typing import NDArray
 
 from obscluster.exceptions import ObsClusterWarning, RequestError
-from obscluster.grouping.base import UNASSIGNED, Grouping
-from obscluster.grouping.rules import NearestRun
+from obscluster.grouping import UNASSIGNED
 from obscluster.grouping.trees import reorder_leaves
 from obscluster.grouping.ward import cut_tree, ward_tree
 from obscluster.scaling import feature_matrix, is_constant
+
+if TYPE_CHECKING:
+    from obscluster.grouping.base import Grouping
 
 __all__ = [
     "group_hierarchical",
@@ -83,6 +85,10 @@ def group_hierarchical(
     grouping : `~obscluster.grouping.base.Grouping`
         Labels, tree and parameters.
     """
+    # Not for who asks for labels only.
+    from obscluster.grouping.base import Grouping
+    from obscluster.grouping.rules import NearestRun
+
     if "obs_id" not in features.colnames:
         raise RequestError(f"no column obs_id among {', '.join(features.colnames)}")
     tree, labels = _tree_and_labels(features, linkage_kwargs, fcluster_kwargs)

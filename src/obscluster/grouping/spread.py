@@ -18,14 +18,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from obscluster.columns import range_of
 from obscluster.exceptions import RequestError
+from obscluster.grouping import UNASSIGNED
 from obscluster.grouping.boxes import members_of
 from obscluster.grouping.covering import cover_points
 from obscluster.grouping.intervals import axis_of, cover_line
 from obscluster.tolerance import Tolerance
 
 __all__ = ["fewest_groups", "split_groups", "within_tolerance"]
-
-UNASSIGNED = -1
 
 
 def within_tolerance(values: ArrayLike, tolerance: Tolerance, period: float | None = None) -> bool:
