@@ -49,7 +49,7 @@ def test_one_slow_item_does_not_stop_the_others():
     found = list(LocalWorkers(2).map(work, range(100)))
     assert [number for number, _ in found] == list(range(100))
     slow = found[0][1]
-    assert sum(pid != slow for _, pid in found) > 90
+    assert sum(pid != slow for _, pid in found) > 70
 
 
 def test_the_first_error_in_order_counts():
@@ -61,7 +61,7 @@ def test_the_first_error_in_order_counts():
 
     found = LocalWorkers(2).map(fail, range(100))
     assert [next(found) for _ in range(3)] == [0, 1, 2]
-    with pytest.raises(FormatError, match="run 3"):
+    with pytest.raises(FormatError, match=r"run 3$"):
         list(found)
 
 

@@ -247,12 +247,15 @@ class DataStore:
             )
         have = np.asarray(self.obs_table["OBS_ID"])
         observations = []
-        for obs in wanted[known].tolist():
+        wanted = wanted[known]
+        places = np.searchsorted(have, wanted)
+        listed = np.isin(wanted, have)
+        for obs, place, in_table in zip(
+            wanted.tolist(), places.tolist(), listed.tolist(), strict=True
+        ):
             locations = self.hdu_index.locations(obs)
             if all(name in locations for name in required):
-                row = int(np.searchsorted(have, obs))
-                found = row < len(have) and have[row] == obs
-                index_row = self.obs_table[row] if found else None
+                index_row = self.obs_table[place] if in_table else None
                 observations.append(Observation(obs, locations, index_row, self.base_dir))
         return Observations(observations)
 

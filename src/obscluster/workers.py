@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
-from itertools import pairwise
 from math import ceil
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -30,10 +29,8 @@ __all__ = ["LocalWorkers"]
 T = TypeVar("T")
 R = TypeVar("R")
 
-# Items that a worker does before it hands over: enough of them that handing over takes no time,
-# and enough hand-overs that all workers end at about the same time.
-_USUAL_CHUNK = 64
-_CHUNKS_PER_WORKER = 16
+# Items that a worker does before it hands over: not so many that nothing is seen of them for long.
+_LARGEST_CHUNK = 64
 # Chunks that wait for their turn before this process waits, too.
 _MOST_WAITING = 32
 # The number of a chunk in a pipe, which on any system holds as many.
@@ -115,11 +112,15 @@ def _map_in_processes(
 
 
 def _chunks(n_items: int, n_workers: int) -> list[range]:
-    """Items of each chunk."""
-    n_turns = max(_CHUNKS_PER_WORKER, ceil(n_items / (n_workers * _USUAL_CHUNK)))
-    n_chunks = min(n_turns * n_workers, n_items, _MOST_CHUNKS)
-    ends = [n_items * i // n_chunks for i in range(n_chunks + 1)]
-    return [range(start, end) for start, end in pairwise(ends)]
+    """Items of each chunk, the last ones small, so that all workers end at about the same time."""
+    smallest = ceil(n_items / _MOST_CHUNKS)
+    chunks: list[range] = []
+    start = 0
+    while start < n_items:
+        size = max(min(ceil((n_items - start) / (2 * n_workers)), _LARGEST_CHUNK), smallest)
+        chunks.append(range(start, min(start + size, n_items)))
+        start += size
+    return chunks
 
 
 def _do_next(
@@ -130,10 +131,13 @@ def _do_next(
     if not found:
         return None
     (number,) = _NUMBER.unpack(found)
+    results: list[Any] = []
     try:
-        return number, [function(items[i]) for i in chunks[number]], None
+        for i in chunks[number]:
+            results.append(function(items[i]))  # noqa: PERF401 what an error follows is kept
     except Exception as error:  # noqa: BLE001 it is raised when its turn comes
-        return number, [], error
+        return number, results, error
+    return number, results, None
 
 
 def _in_order(
@@ -160,9 +164,9 @@ def _in_order(
                 if own is not None:
                     done[own[0]] = own[1:]
         results, error = done.pop(number)
+        yield from results
         if error is not None:
             raise error
-        yield from results
 
 
 def _receive(process: BaseProcess, connection: Connection) -> _Done | None:

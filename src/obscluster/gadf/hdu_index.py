@@ -178,10 +178,16 @@ class HDUIndex:
         """Observations that the index knows, in order, shape (n_obs,)."""
         return np.unique(self._sorted_ids)
 
+    @cached_property
+    def _spans(self) -> dict[int, slice]:
+        """Where each observation is among the sorted ones."""
+        first = np.searchsorted(self._sorted_ids, self.obs_ids)
+        ends = [*first[1:].tolist(), len(self._sorted_ids)]
+        return dict(zip(self.obs_ids.tolist(), map(slice, first.tolist(), ends), strict=True))
+
     def rows(self, obs_id: int) -> NDArray[np.int64]:
         """Rows of one observation, in the order of the file."""
-        first, last = np.searchsorted(self._sorted_ids, [obs_id, obs_id + 1])
-        return self._order[first:last]
+        return self._order[self._spans.get(obs_id, slice(0, 0))]
 
     def locations(self, obs_id: int) -> dict[str, HDULocation]:
         """HDU type to location for one observation; of several of a type, the first."""
