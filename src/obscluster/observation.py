@@ -226,7 +226,10 @@ class Observation:
     def _keep_header(self, file: FitsFile) -> None:
         """Take the EVENTS header along, where the open file has it."""
         location = self.locations.get("events")
-        if location is not None and location.path == file.path and "header" not in self.__dict__:
+        if "header" in self.__dict__ or location is None:
+            return
+        # Most often it is the same object, which is seen faster.
+        if location.path is file.path or location.path == file.path:
             with suppress(MissingDataError):
                 self.__dict__["header"] = location.find(file).header
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +41,17 @@ class Row:
             return f"skipped: {self.skipped}"
         return "; ".join(dict.fromkeys(chain.from_iterable(self.remarks)))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Rows come from other processes, and numpy's own way takes longer than the rest of a row.
+        return _restored, (self.values.tobytes(), self.remarks, self.final, self.skipped)
+
     @classmethod
     def skip(cls, n_columns: int, reason: str) -> Row:
         """Row of a run whose files cannot be read."""
         return cls(np.full(n_columns, np.nan), skipped=reason)
+
+
+def _restored(
+    values: bytes, remarks: Sequence[Sequence[str]], final: Sequence[bool], skipped: str
+) -> Row:
+    return Row(np.frombuffer(values), remarks, final, skipped)

@@ -65,7 +65,7 @@ def open_source(path: Path) -> Source:
         # Not buffered: what is read is either a header, of which the source keeps more, or long.
         file = open_remote(path) if is_remote(path) else path.open("rb", buffering=0)
         try:
-            magic = file.read(2)
+            head = file.read(WINDOW)
             size = file.seek(0, 2)
         except OSError:
             file.close()
@@ -74,7 +74,9 @@ def open_source(path: Path) -> Source:
         raise MissingDataError("no such file", path) from None
     except OSError as error:
         raise _unreadable(error, path) from None
-    return GzipSource(file, size, path) if magic == GZIP_MAGIC else PlainSource(file, size, path)
+    if head.startswith(GZIP_MAGIC):
+        return GzipSource(file, size, path)
+    return PlainSource(file, size, path, head)
 
 
 def _unreadable(error: OSError, path: Path) -> MissingDataError:
@@ -105,14 +107,16 @@ class PlainSource:
         Its length.
     path : `~pathlib.Path`
         The file, for messages.
+    head : bytes
+        What was read of its beginning.
     """
 
-    def __init__(self, file: BinaryIO, size: int, path: Path):
+    def __init__(self, file: BinaryIO, size: int, path: Path, head: bytes = b""):
         self._file = file
         self._size = size
         self._path = path
         self._window_start = 0
-        self._window = b""
+        self._window = head
 
     def read(self, start: int, stop: int) -> bytes:
         """Bytes from start to stop, fewer at the end of the file."""
