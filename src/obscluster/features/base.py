@@ -6,10 +6,9 @@ and a description::
     from obscluster.features import feature
 
     @feature("psf-tail", unit="", description="95 % over 68 % containment radius", needs=["psf"],
-             per_energy=True)
+             per_energy=True, at_offset=True)
     def psf_tail(run, energy):
-        psf = run.irf("psf")
-        offset = run.offset_for(psf)
+        psf, offset = run.irf_at_offset("psf")
         r68, r95 = (containment_radius(psf, energy, offset, f) for f in (0.68, 0.95))
         return r95 / r68
 

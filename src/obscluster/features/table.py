@@ -5,21 +5,21 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property, partial
-from itertools import chain
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from astropy import units as u
-from astropy.coordinates import Angle, SkyCoord, angular_separation
+from astropy.coordinates import Angle, SkyCoord
 from astropy.table import Column, QTable, Table
 
 from obscluster import __version__
 from obscluster.engine import Engine, get_engine
-from obscluster.exceptions import DataError, RequestError, SkippedRunWarning
-from obscluster.features.base import Feature, NotComputableError, Run
+from obscluster.exceptions import RequestError, SkippedRunWarning
+from obscluster.features.base import Feature
 from obscluster.features.catalog import Request, parse_energies, parse_requests
+from obscluster.features.one_run import Task, characterise
 from obscluster.features.row import Row
 from obscluster.gadf.shared_irfs import SharedIRFs
 from obscluster.observation import Observation
@@ -32,27 +32,6 @@ __all__ = ["get_features", "get_irfs_features"]
 
 Names = str | Feature | Iterable[str | Feature]
 Progress = Callable[[Iterable[Any]], Iterable[Any]]
-
-
-@dataclass(frozen=True)
-class _Task:
-    """What to compute for each observation; angles in degrees."""
-
-    requests: tuple[Request, ...]
-    position: tuple[float, float] | None
-    fixed_offset: float | None
-    containment_fraction: float
-
-    @cached_property
-    def hdu_types(self) -> tuple[str, ...]:
-        """Responses that the features need."""
-        needs = (request.feature.needs for request in self.requests)
-        return tuple(sorted(set(chain.from_iterable(needs))))
-
-    @cached_property
-    def at_offset(self) -> bool:
-        """Whether no feature needs more of the responses than what is around the offset."""
-        return all(r.feature.at_offset for r in self.requests if r.feature.needs)
 
 
 def get_features(
@@ -118,7 +97,7 @@ def get_features(
     if position is not None and fixed_offset is not None:
         raise RequestError("give either position or fixed_offset, not both")
     fraction = _fraction(containment_fraction)
-    task = _Task(requests, _lon_lat(position), _degrees(fixed_offset), fraction)
+    task = Task(requests, _lon_lat(position), _degrees(fixed_offset), fraction)
     rows = _rows(observations, task, engine or get_engine(1), progress, cache)
     table = _table(observations, rows, task)
     _warn_of_skipped(observations, rows)
@@ -213,7 +192,7 @@ def _degrees(offset: Any) -> float | None:
 
 def _rows(
     observations: Sequence[Observation],
-    task: _Task,
+    task: Task,
     engine: Engine,
     progress: Progress | None,
     cache: FeatureCache | str | os.PathLike[str] | None,
@@ -223,7 +202,7 @@ def _rows(
     def compute(requests: tuple[Request, ...], some: Sequence[Observation]) -> Iterator[Row]:
         part = replace(task, requests=requests)
         shared = SharedIRFs.among(obs.files(*part.hdu_types) for obs in some)
-        return engine.map(partial(_characterise, task=part, shared=shared), some)
+        return engine.map(partial(characterise, task=part, shared=shared), some)
 
     if cache is None:
         results = compute(task.requests, observations)
@@ -237,50 +216,7 @@ def _rows(
     return rows_through_cache(cache, observations, task.requests, place, compute, progress)
 
 
-def _characterise(observation: Observation, task: _Task, shared: SharedIRFs | None = None) -> Row:
-    """All features of one observation."""
-    observation = observation.passing()
-    n_columns = len(task.requests)
-    values, final = np.full(n_columns, np.nan), [True] * n_columns
-    remarks: list[Sequence[str]] = []
-    hdu_types = task.hdu_types
-    find_offset = partial(_offset, observation, task)
-    near = find_offset if task.at_offset else None
-    try:
-        irfs = observation.read_irfs(*hdu_types, shared=shared, offset=near) if hdu_types else {}
-        offset = find_offset()
-    except DataError as error:
-        return Row.skip(n_columns, str(error))
-    run = Run(observation, irfs, offset, task.position is not None, task.containment_fraction)
-    for i, request in enumerate(task.requests):
-        arguments = () if request.energy is None else (request.energy,)
-        # Each column has its own, since a cache may keep one and not the other.
-        run.remarks = []
-        try:
-            values[i] = request.feature.function(run, *arguments)
-        except (NotComputableError, DataError) as reason:
-            run.remark(f"{request.feature.name}: {reason}")
-            final[i] = not isinstance(reason, DataError)
-        # Nor is it known where an unreadable file left the offset open.
-        final[i] = final[i] and not np.isnan(offset)
-        remarks.append(tuple(run.remarks))
-    return Row(values, remarks, final)
-
-
-def _offset(observation: Observation, task: _Task) -> float:
-    """Offset from the pointing in degrees; NaN where it cannot be told and is not needed."""
-    if task.position is None:
-        return 0.0 if task.fixed_offset is None else task.fixed_offset
-    try:
-        pointing = observation.pointing_lon_lat()
-    except DataError:
-        if task.hdu_types:
-            raise
-        return float("nan")
-    return float(np.degrees(angular_separation(*pointing, *np.radians(task.position))))
-
-
-def _table(observations: Sequence[Observation], rows: Sequence[Row], task: _Task) -> QTable:
+def _table(observations: Sequence[Observation], rows: Sequence[Row], task: Task) -> QTable:
     table = QTable()
     table["obs_id"] = Column(
         np.array([obs.obs_id for obs in observations], dtype=np.int64),

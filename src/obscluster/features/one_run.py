@@ -1,0 +1,111 @@
+"""All features of one run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from itertools import chain
+
+import numpy as np
+from astropy.coordinates import angular_separation
+
+from obscluster.exceptions import DataError
+from obscluster.features.base import NotComputableError, Run
+from obscluster.features.catalog import Request
+from obscluster.features.row import Row
+from obscluster.gadf.shared_irfs import SharedIRFs
+from obscluster.observation import Observation
+
+__all__ = ["Task", "characterise"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What to compute for each observation.
+
+    Parameters
+    ----------
+    requests : tuple of `~obscluster.features.catalog.Request`
+        Features and their energies.
+    position : (float, float), optional
+        Right ascension and declination of the target in degrees.
+    fixed_offset : float, optional
+        Offset in degrees, where there is no target.
+    containment_fraction : float
+        Fraction of the PSF that ``psf-radius`` holds.
+    """
+
+    requests: tuple[Request, ...]
+    position: tuple[float, float] | None
+    fixed_offset: float | None
+    containment_fraction: float
+
+    @cached_property
+    def hdu_types(self) -> tuple[str, ...]:
+        """Responses that the features need."""
+        needs = (request.feature.needs for request in self.requests)
+        return tuple(sorted(set(chain.from_iterable(needs))))
+
+    @cached_property
+    def at_offset(self) -> bool:
+        """Whether no feature needs more of the responses than what is around the offset."""
+        return all(r.feature.at_offset for r in self.requests if r.feature.needs)
+
+
+def characterise(observation: Observation, task: Task, shared: SharedIRFs | None = None) -> Row:
+    """All features of one observation.
+
+    Parameters
+    ----------
+    observation : `~obscluster.observation.Observation`
+        The observation; nothing that is read for its features is kept in it.
+    task : `Task`
+        Which features, and where.
+    shared : `~obscluster.gadf.shared_irfs.SharedIRFs`, optional
+        Holds the responses of files that several observations share.
+
+    Returns
+    -------
+    row : `~obscluster.features.row.Row`
+        Values, and what was wrong.
+    """
+    observation = observation.passing()
+    n_columns = len(task.requests)
+    values, final = np.full(n_columns, np.nan), [True] * n_columns
+    remarks: list[Sequence[str]] = []
+    hdu_types = task.hdu_types
+    find_offset = partial(_offset, observation, task)
+    near = find_offset if task.at_offset else None
+    try:
+        irfs = observation.read_irfs(*hdu_types, shared=shared, offset=near) if hdu_types else {}
+        offset = find_offset()
+    except DataError as error:
+        return Row.skip(n_columns, str(error))
+    run = Run(observation, irfs, offset, task.position is not None, task.containment_fraction)
+    for i, request in enumerate(task.requests):
+        arguments = () if request.energy is None else (request.energy,)
+        # Each column has its own, since a cache may keep one and not the other.
+        run.remarks = []
+        try:
+            values[i] = request.feature.function(run, *arguments)
+        except (NotComputableError, DataError) as reason:
+            run.remark(f"{request.feature.name}: {reason}")
+            final[i] = not isinstance(reason, DataError)
+        # Nor is it known where an unreadable file left the offset open.
+        final[i] = final[i] and not np.isnan(offset)
+        remarks.append(tuple(run.remarks))
+    return Row(values, remarks, final)
+
+
+def _offset(observation: Observation, task: Task) -> float:
+    """Offset from the pointing in degrees; NaN where it cannot be told and is not needed."""
+    if task.position is None:
+        return 0.0 if task.fixed_offset is None else task.fixed_offset
+    try:
+        pointing = observation.pointing_lon_lat()
+    except DataError:
+        if task.hdu_types:
+            raise
+        return float("nan")
+    return float(np.degrees(angular_separation(*pointing, *np.radians(task.position))))
