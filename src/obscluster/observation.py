@@ -86,8 +86,10 @@ class Observation:
 
         Of many observations, what was read of each would take more memory than anything else.
         """
-        other = Observation.__new__(Observation)
+        other = type(self).__new__(type(self))
         other.__dict__.update(self.__dict__)
+        # It reads by way of the observation that made it.
+        other.__dict__.pop("_pointing", None)
         return other
 
     @property

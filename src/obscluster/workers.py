@@ -93,7 +93,10 @@ def _map_in_processes(
         do_next = partial(_do_next, function, items, chunks, numbers)
         for _ in range(1, n_workers):
             ours, theirs = context.Pipe(duplex=False)
-            new = context.Process(target=_work, args=(do_next, theirs, [*workers, ours]))
+            # Daemonic, so that none outlives this process when it ends in the middle.
+            new = context.Process(
+                target=_work, args=(do_next, theirs, [*workers, ours]), daemon=True
+            )
             new.start()
             theirs.close()
             workers[ours] = new
@@ -173,7 +176,8 @@ def _receive(process: BaseProcess, connection: Connection) -> _Done | None:
     """What a worker has done, None if it has ended."""
     try:
         received: _Done | None = connection.recv()
-    except EOFError:
+    except (EOFError, OSError):
+        # Between two messages, or in the middle of one.
         process.join()
         raise RequestError(
             f"a worker died (exit code {process.exitcode}); if memory was short, use fewer workers"
@@ -191,15 +195,22 @@ def _work(
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for other in others:
         other.close()
-    done: _Done | None = (0, [], None)
-    while done is not None:
-        done = do_next()
-        try:
-            content = pickle.dumps(done, pickle.HIGHEST_PROTOCOL)
-        except (pickle.PicklingError, AttributeError, TypeError) as caught:
-            number, _, error = done or (0, [], None)
-            text = f"{error or 'a result'!r} cannot leave its process: {caught}"
-            content = pickle.dumps((number, [], RuntimeError(text)))
-        # The parent may have all that it wanted.
-        with suppress(BrokenPipeError):
-            connection.send_bytes(content)
+    # The parent may have all that it wanted, or be no more.
+    with suppress(BrokenPipeError):
+        while (done := do_next()) is not None:
+            connection.send_bytes(_packed(done))
+        connection.send_bytes(pickle.dumps(None))
+
+
+def _packed(done: _Done) -> bytes:
+    """What a worker has done, as bytes; an error in its place where it cannot be packed."""
+    number, _, error = done
+    try:
+        content = pickle.dumps(done, pickle.HIGHEST_PROTOCOL)
+        if error is not None:
+            # Some errors can be packed, but not unpacked.
+            pickle.loads(content)  # noqa: S301 our own
+    except Exception as caught:  # noqa: BLE001 anything may be wrong with what is not ours
+        text = f"{error or 'a result'!r} cannot leave its process: {caught}"
+        return pickle.dumps((number, [], RuntimeError(text)))
+    return content

@@ -162,7 +162,7 @@ def _column_feature(name: str, table: Table) -> Feature:
 
     description = column.description or f"{name} of the obs-index"
     period = float((360 * u.deg).to_value(unit)) if cyclic else None
-    return Feature(name, unit, description, _FromIndex(name), period=period)
+    return Feature(name, unit, description, _FromIndex(name), period=period, at_offset=True)
 
 
 def is_column(feature: Feature) -> bool:

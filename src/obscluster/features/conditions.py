@@ -7,6 +7,7 @@ time and location where that is possible.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,11 @@ from obscluster.gadf.time import has_time_ref, time_ref_from_header
 
 __all__ = ["FEATURES"]
 
+# None looks at a response.
+_condition = partial(feature, at_offset=True)
 
-@feature("zenith", unit="deg", description="Zenith angle")
+
+@_condition("zenith", unit="deg", description="Zenith angle")
 def zenith(run: Run) -> float:
     """ZEN_PNT, or 90 deg - ALT_PNT, or computed at mid-time."""
     try:
@@ -33,7 +37,7 @@ def zenith(run: Run) -> float:
         return float(_altaz(run).zen.deg)
 
 
-@feature("airmass", description="Airmass, 1 / cos(zenith angle)")
+@_condition("airmass", description="Airmass, 1 / cos(zenith angle)")
 def airmass(run: Run) -> float:
     """Secant of the zenith angle: the plane-parallel atmosphere."""
     angle = zenith.function(run)
@@ -42,13 +46,13 @@ def airmass(run: Run) -> float:
     return float(1.0 / np.cos(np.radians(angle)))
 
 
-@feature("cos-zenith", description="Cosine of the zenith angle")
+@_condition("cos-zenith", description="Cosine of the zenith angle")
 def cos_zenith(run: Run) -> float:
     """Responses change evenly with it, which makes it the usual axis of zenith bins."""
     return float(np.cos(np.radians(zenith.function(run))))
 
 
-@feature("azimuth", unit="deg", description="Azimuth, north to east", period=360.0)
+@_condition("azimuth", unit="deg", description="Azimuth, north to east", period=360.0)
 def azimuth(run: Run) -> float:
     """AZ_PNT, or computed at mid-time; from 0 to 360 deg."""
     try:
@@ -57,13 +61,13 @@ def azimuth(run: Run) -> float:
         return float(_altaz(run).az.deg)
 
 
-@feature("offset", unit="deg", description="Angle between pointing and target")
+@_condition("offset", unit="deg", description="Angle between pointing and target")
 def offset(run: Run) -> float:
     """Angle to the target asked for, else OFFSET_OBJ."""
     return run.offset if run.has_target else run.value("OFFSET_OBJ")
 
 
-@feature("livetime", unit="s", description="Live time")
+@_condition("livetime", unit="s", description="Live time")
 def livetime(run: Run) -> float:
     """LIVETIME, or ONTIME times DEADC."""
     try:
@@ -72,7 +76,7 @@ def livetime(run: Run) -> float:
         return run.value("ONTIME") * run.value("DEADC")
 
 
-@feature("deadtime-fraction", description="Part of the time in which nothing could be recorded")
+@_condition("deadtime-fraction", description="Part of the time in which nothing could be recorded")
 def deadtime_fraction(run: Run) -> float:
     """1 - DEADC, or 1 - LIVETIME / ONTIME."""
     try:
@@ -81,7 +85,7 @@ def deadtime_fraction(run: Run) -> float:
         return 1.0 - run.value("LIVETIME") / run.value("ONTIME")
 
 
-@feature("mjd", unit="d", description="Middle of the observation, MJD (TT)")
+@_condition("mjd", unit="d", description="Middle of the observation, MJD (TT)")
 def mjd(run: Run) -> float:
     """Middle of TSTART and TSTOP, or of the good time intervals."""
     obs = run.observation
@@ -102,25 +106,25 @@ def _middle(values: Mapping[str, Any], reference: Mapping[str, Any]) -> float | 
     return float((time_ref_from_header(reference) + seconds * u.s).tt.mjd)
 
 
-@feature("muoneff", description="Muon efficiency")
+@_condition("muoneff", description="Muon efficiency")
 def muoneff(run: Run) -> float:
     """MUONEFF."""
     return run.value("MUONEFF")
 
 
-@feature("n-tels", description="Number of telescopes")
+@_condition("n-tels", description="Number of telescopes")
 def n_tels(run: Run) -> float:
     """N_TELS."""
     return run.value("N_TELS")
 
 
-@feature("nsb", description="Level of the night-sky background")
+@_condition("nsb", description="Level of the night-sky background")
 def nsb(run: Run) -> float:
     """NSBLEVEL."""
     return run.value("NSBLEVEL")
 
 
-@feature("event-rate", unit="s-1", description="Event rate above an energy", per_energy=True)
+@_condition("event-rate", unit="s-1", description="Event rate above an energy", per_energy=True)
 def event_rate(run: Run, energy: float) -> float:
     """Events of at least this reconstructed energy, by live time."""
     energies = run.once("energies", lambda: _event_energies(run))

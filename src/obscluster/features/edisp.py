@@ -111,12 +111,20 @@ def migration_quantiles(
 
 def _cumulative(density: Array, migra: Axis) -> Array | None:
     """Distribution function at the edges, from 0 to 1; None if there is nothing to normalise."""
-    cumulative = np.zeros(len(density) + 1)
-    (np.maximum(density, 0.0) * _widths(migra)).cumsum(out=cumulative[1:])
+    cumulative = _sums(density, migra)
+    if not isfinite(cumulative[-1]):
+        # Something is no number, or the sum of very large ones is none.
+        density = np.where(np.isfinite(density), density, 0.0)
+        cumulative = _sums(density / max(density.max(), 1.0), migra)
     total = float(cumulative[-1])
-    if not isfinite(total):
-        return _cumulative(np.where(np.isfinite(density), density, 0.0), migra)
     return cumulative / total if total > 0 else None
+
+
+def _sums(density: Array, migra: Axis) -> Array:
+    """Integral of a density up to each edge; what is negative counts as nothing."""
+    sums = np.zeros(len(density) + 1)
+    (np.maximum(density, 0.0) * _widths(migra)).cumsum(out=sums[1:])
+    return sums
 
 
 def _moments(run: Run, energy: float) -> tuple[float, float, float]:

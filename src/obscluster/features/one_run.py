@@ -50,7 +50,7 @@ class Task:
     @cached_property
     def at_offset(self) -> bool:
         """Whether no feature needs more of the responses than what is around the offset."""
-        return all(r.feature.at_offset for r in self.requests if r.feature.needs)
+        return all(request.feature.at_offset for request in self.requests)
 
 
 def characterise(observation: Observation, task: Task, shared: SharedIRFs | None = None) -> Row:

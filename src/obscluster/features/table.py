@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -199,14 +200,16 @@ def _rows(
 ) -> list[Row]:
     """Rows of the table, in the order of the observations."""
 
-    def compute(requests: tuple[Request, ...], some: Sequence[Observation]) -> Iterator[Row]:
+    def compute(
+        requests: tuple[Request, ...], some: Sequence[Observation]
+    ) -> Generator[Row, None, None]:
         part = replace(task, requests=requests)
         shared = SharedIRFs.among(obs.files(*part.hdu_types) for obs in some)
-        return engine.map(partial(characterise, task=part, shared=shared), some)
+        yield from engine.map(partial(characterise, task=part, shared=shared), some)
 
     if cache is None:
-        results = compute(task.requests, observations)
-        return list(results if progress is None else progress(results))
+        with closing(compute(task.requests, observations)) as results:
+            return list(results if progress is None else progress(results))
     # Loads what is needed for no other purpose.
     from obscluster.cache import FeatureCache
     from obscluster.features.cached import rows_through_cache

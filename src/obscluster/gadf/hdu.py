@@ -151,7 +151,7 @@ class HDU:
         column : str or `~obscluster.gadf.columns.Column`
             The column, or its name.
         part : slice, optional
-            With start and stop: only these along the first axis, and no more is read.
+            Only these along the first axis, and no more is read.
 
         Raises
         ------
@@ -162,14 +162,16 @@ class HDU:
             column = self._require(column)
         if not self.n_rows:
             raise self.error("has no rows")
-        if not column.dtype or column.stands_for:
+        shape, first, last = column.shape, 0, column.width
+        if not column.dtype or column.stands_for or (part is not None and not last):
             whole = np.asarray(self.view(column.name)[0])
             return whole if part is None else whole[part]
-        shape, first, last = column.shape, 0, column.width
         if part is not None:
-            step = column.width // shape[0]
-            shape = (part.stop - part.start, *shape[1:])
-            first, last = part.start * step, part.stop * step
+            start, stop, stride = part.indices(shape[0] if shape else 0)
+            if stride != 1 or not shape:
+                raise ValueError(f"part {part} of column {column.name}: expected bins in a row")
+            step, stop = column.width // shape[0], max(start, stop)
+            shape, first, last = (stop - start, *shape[1:]), start * step, stop * step
         data = self._row_bytes(column.offset + first, column.offset + last)
         return np.frombuffer(data, column.dtype).reshape(shape)
 

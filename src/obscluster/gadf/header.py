@@ -52,7 +52,7 @@ class _Cards(Mapping[str, Any]):
         return default if value is _MISSING else value
 
     def __contains__(self, key: object) -> bool:
-        return isinstance(key, str) and self._find(key) is not _MISSING
+        return self._find(key) is not _MISSING
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._all)
@@ -63,7 +63,9 @@ class _Cards(Mapping[str, Any]):
     def __repr__(self) -> str:
         return repr(self._all)
 
-    def _find(self, key: str) -> Any:
+    def _find(self, key: object) -> Any:
+        if not isinstance(key, str):
+            return _MISSING
         known = self._known
         if key not in known:
             known[key] = self._search(key) if len(known) < _FEW else self._all.get(key, _MISSING)
@@ -109,6 +111,8 @@ def parse_header(raw: bytes, end: int | None = None) -> Header:
 def _parse_cards(text: str) -> dict[str, Any]:
     """All keywords and values, also those that are longer than a card allows."""
     header: dict[str, Any] = {}
+    # Of a keyword given both ways, the plain card counts.
+    long_keys: set[str] = set()
     continued: str | None = None
     for start in range(0, len(text) - CARD + 1, CARD):
         card = text[start : start + CARD]
@@ -124,11 +128,15 @@ def _parse_cards(text: str) -> dict[str, Any]:
         if key == "HIERARCH" and "=" in card:
             key, _, rest = card[9:].partition("=")
             key, value = key.strip().upper(), _parse_value(rest)
+            is_new = key not in header
+            long_keys |= {key} if is_new else set()
         elif card[8:10] == "= ":
             value = _parse_value(card[10:])
+            is_new = key not in header or key in long_keys
+            long_keys.discard(key)
         else:
             continue
-        if key not in header:
+        if is_new:
             header[key] = value
             continued = key if isinstance(value, str) and value.endswith("&") else None
     return header
@@ -145,6 +153,8 @@ def find_end(raw: bytes, start: int = 0) -> int:
 def find_card(raw: bytes, key: str, stop: int | None = None) -> int:
     """Where the first card of a keyword with a value begins, -1 if there is none."""
     name = key.encode("latin-1", "replace")
+    if name.endswith(b" "):
+        return -1
     wanted = name.ljust(8) + b"= "
     # The blanks are not searched for: headers are full of them.
     found = raw.find(name, 0, stop)

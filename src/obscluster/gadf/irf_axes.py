@@ -18,7 +18,7 @@ from obscluster.gadf.irf_class import AXIS_PREFIXES, IRF_CLASSES, IRFClass
 from obscluster.gadf.structure import Structure
 from obscluster.gadf.units import conversion_factor
 
-__all__ = ["factor_to", "numbers", "read_axes", "read_axis"]
+__all__ = ["numbers", "read_axes", "read_axis"]
 
 _LOG_AXES = ("energy_true", "energy")
 # No bin edge, in TeV or degrees, is as large: it is damage.
@@ -77,7 +77,7 @@ def read_axis(hdu: HDU, name: str) -> Axis:
     names = (f"{prefix}_LO", f"{prefix}_HI")
     cells = [numbers(hdu, column) for column in names]
     edges = tuple((cell.dtype.str, cell.tobytes()) for cell in cells)
-    factors = tuple(factor_to(hdu, column, axis_unit(name)) for column in names)
+    factors = tuple(_factor_to(hdu, column, axis_unit(name)) for column in names)
     try:
         return _make_axis(name, prefix, edges, factors)
     except ValueError as error:
@@ -118,7 +118,7 @@ def _make_axis(
     return axis
 
 
-def factor_to(hdu: HDU, column: str, unit: u.UnitBase) -> float:
+def _factor_to(hdu: HDU, column: str, unit: u.UnitBase) -> float:
     """Factor from the unit of a column to the expected one; without a unit it is that one."""
     text = hdu.unit(column)
     if not text:

@@ -47,7 +47,7 @@ class PointingTable:
     radec, azalt : `~numpy.ndarray`, optional
         Right ascension and declination, azimuth and altitude, in degrees, shape (2, n); at least
         one of them.
-    header : dict
+    header : mapping
         FITS keywords of the HDU.
     """
 

@@ -35,7 +35,7 @@ class IRF:
         Column name to values. A parametric PSF has several, with angles in degrees.
     unit : `~astropy.units.UnitBase`
         Unit of the response; of a PSF, per solid angle.
-    header : dict
+    header : mapping
         FITS keywords of the HDU.
     path : `~pathlib.Path`, optional
         The file it was read from.

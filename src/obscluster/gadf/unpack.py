@@ -54,7 +54,7 @@ def open_source(path: Path) -> Source:
     Returns
     -------
     source
-        Object with ``read(start, stop)`` and ``close()``.
+        See `Source`.
 
     Raises
     ------
@@ -70,7 +70,8 @@ def open_source(path: Path) -> Source:
         except OSError:
             file.close()
             raise
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):
+        # A name with a null character is no file's.
         raise MissingDataError("no such file", path) from None
     except OSError as error:
         raise _unreadable(error, path) from None

@@ -1,9 +1,9 @@
 """Hierarchical clustering: a tree of merges, and where it is cut.
 
-The tree and the cut are SciPy's, with all its linkage methods, metrics and criteria. Ward's tree of
-few runs is grown without it, since loading it takes longer than all else; of many runs,
-fastcluster builds the same tree without a matrix of all distances, where the method allows it
-(Müllner 2013, J. Stat. Softw. 53, 9).
+Tree and cut are as of SciPy, with all its linkage methods, metrics and criteria. Ward's tree of few
+runs, and cuts into a number of groups, are done here (`obscluster.grouping.ward`), since loading
+SciPy takes longer than all else; of many runs, fastcluster builds the same tree without a matrix of
+all distances, where the method allows it (Müllner 2013, J. Stat. Softw. 53, 9).
 """
 
 from __future__ import annotations

@@ -37,7 +37,8 @@ def ward_tree(X: Array) -> Array:
     """
     n = len(X)
     with np.errstate(over="ignore"):
-        distances = np.sqrt(((X[:, None] - X[None]) ** 2).sum(axis=2))
+        # One feature after the other, as SciPy adds them up: numpy would do it in another order.
+        distances = np.sqrt(sum((x[:, None] - x) ** 2 for x in X.T))
     if not np.isfinite(distances).all():
         raise ValueError("the distances between runs are not finite")
     np.fill_diagonal(distances, np.inf)
