@@ -254,6 +254,19 @@ def test_header_corner_case(cards, key, value):
     assert type(ours[key]) is type(value)
 
 
+@pytest.mark.parametrize("first", ["HIERARCH FOO = 1", "FOO     = 2"])
+def test_a_value_does_not_depend_on_what_was_asked_before(first):
+    cards = sorted(["HIERARCH FOO = 1", "FOO     = 2"], key=lambda card: card != first)
+    cards += [f"KEY{i:<5}= {i}" for i in range(60)] + ["COMMENT = 'no value'"]
+    raw = "".join(card.ljust(CARD) for card in [*cards, "END"]).encode()
+    fresh, old = parse_header(raw), parse_header(raw)
+    assert [old[f"KEY{i}"] for i in range(60)] == list(range(60))
+    assert fresh["FOO"] == old["FOO"] == dict(fresh)["FOO"] == 2
+    assert fresh.get("FOO ") is None
+    assert fresh.get(5) is None
+    assert 5 not in old
+
+
 printable = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=200)
 
 
@@ -464,3 +477,25 @@ def test_hdu_is_read_whatever_comes_after_it(
         assert file.hdu("TABLE").column("X").tolist() == [1, 2]
         with pytest.raises(DataError):
             file.hdu("IMAGE")
+
+
+# --- parts of a cell -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("part", [slice(0, 2), slice(1, 9), slice(-2, -1), slice(2, 1), None])
+def test_a_part_of_a_cell_is_that_of_the_whole(part, write_fits):
+    values = np.arange(24.0).reshape(1, 4, 3, 2)
+    columns = [
+        fits.Column("CUBE", "24D", dim="(2,3,4)", array=values),
+        fits.Column("SCALED", "24J", dim="(2,3,4)", array=values, bzero=2**31),
+        fits.Column("NEXT", "D", array=[7.0]),
+    ]
+    with FitsFile(write_fits(fits.BinTableHDU.from_columns(columns, name="T"))) as file:
+        hdu = file.hdu("T")
+        for name in ("CUBE", "SCALED"):
+            expected = values[0] if part is None else values[0][part]
+            np.testing.assert_array_equal(hdu.cell(name, part), expected)
+        with pytest.raises((ValueError, IndexError)):
+            hdu.cell("NEXT", slice(0, 1))
+        with pytest.raises(ValueError, match="in a row"):
+            hdu.cell("CUBE", slice(0, 4, 2))

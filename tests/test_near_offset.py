@@ -24,6 +24,12 @@ from obscluster.simulate import simulate
 OF_RESPONSES = [name for name, each in FEATURES.items() if each.needs]
 
 
+@feature("undeclared")
+def undeclared(run):
+    """Looks at a response without saying so."""
+    return float(run.irf("aeff").axes["offset"].nbin)
+
+
 @feature("whole", needs=["aeff", "edisp", "psf", "bkg", "rad_max"])
 def whole(run):
     """Makes everything be read, and sees that it was."""
@@ -101,6 +107,13 @@ def test_less_is_read(simulated, monkeypatch):
         total[names] = sum(sizes)
         assert max(sizes) == (n_bytes * 2 // n_offsets if len(wanted) == 1 else n_bytes)
     assert total["edisp-res"] < total["edisp-res whole"]
+
+
+def test_who_does_not_say_what_it_needs_sees_no_part(simulated):
+    observations = DataStore.from_dir(simulated).get_observations()
+    features = get_features(observations, [undeclared, "aeff"], "1 TeV", fixed_offset="0.5 deg")
+    assert set(features["undeclared"].value) == {observations[0].aeff.axes["offset"].nbin}
+    assert observations[0].aeff.axes["offset"].nbin > 2
 
 
 def spoil(archive, directory, hdu, column, where):

@@ -18,7 +18,14 @@ from astropy.table import Table, vstack
 from astropy.time import Time
 from numpy.testing import assert_allclose, assert_array_equal
 
-from obscluster.exceptions import ArchiveError, DataError, MissingDataError, RequestError
+from obscluster import get_features
+from obscluster.exceptions import (
+    ArchiveError,
+    DataError,
+    MissingDataError,
+    RequestError,
+    SkippedRunWarning,
+)
 from obscluster.store import DataStore, Observation, Observations
 
 ARCHIVES = {
@@ -423,3 +430,31 @@ def test_info_is_printed_or_returned(small_archive, capsys):
     assert "psf_table" in text
     assert store.info() is None
     assert capsys.readouterr().out == f"{text}\n"
+
+
+def test_a_passing_look_leaves_nothing_and_keeps_the_class(small_archive):
+    class Mine(Observation):
+        @property
+        def header(self):
+            return {"MYKEY": 42}
+
+    (obs,) = DataStore.from_dir(small_archive).get_observations()[:1]
+    _ = obs.is_drift
+    before = set(obs.__dict__)
+    look = obs.passing()
+    assert look.get_pointing_icrs().separation(obs.get_pointing_icrs()).deg == 0
+    _ = look.pointing_table, look.meta, look.gti
+    assert set(obs.__dict__) == before | {"index_row", "header"} & set(obs.__dict__)
+    mine = Mine(obs.obs_id, obs.locations)
+    assert type(mine.passing()) is Mine
+    assert mine.passing().header["MYKEY"] == 42
+
+
+def test_a_name_that_no_file_can_have_concerns_one_run(small_archive):
+    store = DataStore.from_dir(small_archive)
+    store.hdu_index.table["FILE_NAME"] = [
+        f"a\0{name}" if obs_id == store.obs_ids[0] else name
+        for obs_id, name in store.hdu_index.table.iterrows("OBS_ID", "FILE_NAME")
+    ]
+    with pytest.warns(SkippedRunWarning, match=r"1 of 12 runs: .*no such file"):
+        get_features(store.get_observations(), ["edisp-res"], "1 TeV")

@@ -15,7 +15,7 @@ from obscluster.exceptions import RequestError
 from obscluster.grouping.hierarchical import hierarchical_clustering, linkage_tree
 from obscluster.grouping.ward import cut_tree, ward_tree
 
-shapes = st.tuples(st.integers(2, 30), st.integers(1, 6))
+shapes = st.tuples(st.integers(2, 30), st.integers(1, 12))
 # Few different values, so that many distances are equal; and any.
 ties = shapes.flatmap(lambda shape: arrays(float, shape, elements=st.integers(0, 3)))
 smooth = shapes.flatmap(lambda shape: arrays(float, shape, elements=st.floats(-1e3, 1e3)))
@@ -44,8 +44,9 @@ def test_heights_are_scipys_for_any_values(X):
 def test_trees_of_usual_size_are_scipys_to_the_bit():
     rng = np.random.default_rng(5)
     for n in (2, 21, 105, 300):
-        X = rng.normal(size=(n, 3))
-        assert_array_equal(linkage_tree(X), hierarchy.linkage(X, "ward"))
+        for n_features in (1, 3, 8, 21):
+            X = rng.normal(size=(n, n_features))
+            assert_array_equal(linkage_tree(X), hierarchy.linkage(X, "ward"))
 
 
 @pytest.mark.parametrize("method", ["single", "complete", "average", "centroid"])

@@ -3,6 +3,8 @@
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -133,3 +135,99 @@ def test_a_daemonic_process_uses_threads():
     process.start()
     assert ours.recv() == [square(i) for i in range(10)]
     process.join()
+
+
+class OddError(Exception):
+    """Cannot be unpacked: its arguments are not those of its constructor."""
+
+    def __init__(self, first, second):
+        super().__init__(f"{first} and {second}")
+
+
+class Endless:
+    def __reduce__(self):
+        raise RecursionError("too deep")
+
+
+def not_here(here, action):
+    """What happens in other processes only, once in a while."""
+
+    def work(number):
+        time.sleep(0.002)
+        return number if os.getpid() == here else action()
+
+    return work
+
+
+def raise_odd():
+    raise OddError("this", "that")
+
+
+@pytest.mark.parametrize(
+    ("action", "message"), [(raise_odd, "this and that"), (Endless, "too deep")]
+)
+def test_what_is_wrong_with_results_and_errors_is_told(action, message):
+    with pytest.raises(RuntimeError, match=f"cannot leave its process|{message}"):
+        list(LocalWorkers(2).map(not_here(os.getpid(), action), range(100)))
+
+
+def test_a_worker_that_ends_in_the_middle_of_a_message_is_told():
+    ours, theirs = multiprocessing.Pipe(duplex=False)
+    os.write(theirs.fileno(), (1000).to_bytes(4, "big") + b"the beginning")
+    theirs.close()
+    process = multiprocessing.get_context("fork").Process(target=int)
+    process.start()
+    with pytest.raises(RequestError, match=r"a worker died \(exit code 0\)"):
+        workers._receive(process, ours)
+
+
+SCRIPT = """
+import os, sys, time
+from pathlib import Path
+from obscluster.workers import LocalWorkers
+
+def work(number):
+    Path(sys.argv[1], str(number)).touch()
+    time.sleep(0.02)
+    return bytes(200_000)
+
+results = LocalWorkers(3).map(work, range(3000))
+next(results)
+print("ready", flush=True)
+if sys.argv[2] == "waits":
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def script(tmp_path):
+    """Function that starts a process with workers, and waits until they work."""
+    done = tmp_path / "done"
+    done.mkdir()
+
+    def start(what):
+        process = subprocess.Popen(
+            [sys.executable, "-c", SCRIPT, done, what], stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout.readline() == "ready\n"
+        return process
+
+    return start, lambda: len(list(done.iterdir()))
+
+
+def test_workers_end_when_their_parent_is_killed(script):
+    start, n_done = script
+    process = start("waits")
+    process.kill()
+    process.communicate()
+    time.sleep(0.5)
+    after = n_done()
+    time.sleep(0.5)
+    assert n_done() == after < 1000
+
+
+def test_results_that_nobody_waits_for_do_not_keep_the_process(script):
+    start, _ = script
+    process = start("ends")
+    assert process.communicate(timeout=20)[0] == ""
+    assert process.returncode == 0
