@@ -72,12 +72,7 @@ def test_every_feature_is_the_same_for_a_position(simulated, degrees):
 
 @pytest.mark.parametrize("name", ["hess_dr1", "cta_1dc", "fact_crab"])
 def test_real_data_give_the_same(name, request):
-    archive = request.getfixturevalue(name)
-    try:
-        store = DataStore.from_dir(archive)
-    except Exception:  # noqa: BLE001 some come without an index
-        store = DataStore.from_files(archive)
-    observations = store.get_observations()[:8]
+    observations = DataStore.from_dir(request.getfixturevalue(name)).get_observations()[:8]
     position = SkyCoord(83.63, 22.01, unit="deg") if name == "fact_crab" else None
     fixed = None if position else "0.6 deg"
     assert_same(*both_ways(observations, position=position, fixed_offset=fixed))

@@ -164,10 +164,11 @@ def raise_odd():
 
 
 @pytest.mark.parametrize(
-    ("action", "message"), [(raise_odd, "this and that"), (Endless, "too deep")]
+    ("action", "message"),
+    [(raise_odd, "this and that.* cannot leave its process"), (Endless, "process: too deep")],
 )
 def test_what_is_wrong_with_results_and_errors_is_told(action, message):
-    with pytest.raises(RuntimeError, match=f"cannot leave its process|{message}"):
+    with pytest.raises(RuntimeError, match=message):
         list(LocalWorkers(2).map(not_here(os.getpid(), action), range(100)))
 
 

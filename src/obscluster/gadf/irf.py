@@ -21,7 +21,7 @@ from obscluster.gadf.axis import Axis
 from obscluster.gadf.cleaning import clean
 from obscluster.gadf.columns import Column
 from obscluster.gadf.hdu import HDU
-from obscluster.gadf.irf_axes import numbers, read_axes, read_axis
+from obscluster.gadf.irf_axes import factor_of, numbers, read_axes, read_axis, unfit
 from obscluster.gadf.irf_class import IRF_CLASSES, IRFClass, hdu_class_of, irf_class_of
 from obscluster.gadf.psf import PROFILES
 from obscluster.gadf.response import IRF
@@ -153,7 +153,7 @@ def _layout(structure: Structure, hdu_class: str | None) -> _Layout:
     )
     expected = tuple(spec.columns.values())
     if spec.name in PROFILES:
-        factors = map(_factor, columns, expected)
+        factors = map(factor_of, columns, expected)
         return _Layout(spec, columns, tuple(factors), _PER_SR)
     without = _PER_MEV if "BKG" in spec.columns else expected[0]
     return _Layout(spec, columns, (1.0,), _unit(columns[0], expected[0], without))
@@ -173,21 +173,8 @@ def _unit(column: Column, expected: u.UnitBase, without: u.UnitBase) -> u.UnitBa
     """Unit of a column, which must convert to the expected one, or what holds without a unit."""
     unit = convertible_unit(column.unit, expected) if column.unit else without
     if unit is None:
-        raise _unfit(column, expected)
+        raise unfit(column, expected)
     return unit
-
-
-def _factor(column: Column, unit: u.UnitBase) -> float:
-    """Factor from the unit of a column to the expected one; without a unit it is that one."""
-    factor = conversion_factor(column.unit, unit) if column.unit else 1.0
-    if factor is None:
-        raise _unfit(column, unit)
-    return factor
-
-
-def _unfit(column: Column, expected: u.UnitBase) -> ValueError:
-    text = f"unit {column.unit!r} of column {column.name} does not convert to {expected}"
-    return ValueError(text)
 
 
 def _angle(hdu: HDU, value: Any) -> float:

@@ -18,7 +18,7 @@ from obscluster.gadf.irf_class import AXIS_PREFIXES, IRF_CLASSES, IRFClass
 from obscluster.gadf.structure import Structure
 from obscluster.gadf.units import conversion_factor
 
-__all__ = ["numbers", "read_axes", "read_axis"]
+__all__ = ["factor_of", "numbers", "read_axes", "read_axis", "unfit"]
 
 _LOG_AXES = ("energy_true", "energy")
 # No bin edge, in TeV or degrees, is as large: it is damage.
@@ -47,15 +47,15 @@ def _axes_before_values(
         if prefix is None:
             return None
         columns = [structure.by_upper_name[f"{prefix}_{end}"] for end in ("LO", "HI")]
-        factors = [conversion_factor(c.unit, axis_unit(name)) if c.unit else 1.0 for c in columns]
-        if None in factors or not all(
+        if not all(
             column.dtype[1:2] in ("f", "i") and column.offset + column.width <= len(leading)
             for column in columns
         ):
             return None
         edges = tuple((c.dtype, leading[c.offset : c.offset + c.width]) for c in columns)
         try:
-            axes[name] = _make_axis(name, prefix, edges, tuple(f for f in factors if f))
+            factors = tuple(factor_of(column, axis_unit(name)) for column in columns)
+            axes[name] = _make_axis(name, prefix, edges, factors)
         except ValueError:
             # The other way tells what is wrong.
             return None
@@ -77,8 +77,8 @@ def read_axis(hdu: HDU, name: str) -> Axis:
     names = (f"{prefix}_LO", f"{prefix}_HI")
     cells = [numbers(hdu, column) for column in names]
     edges = tuple((cell.dtype.str, cell.tobytes()) for cell in cells)
-    factors = tuple(_factor_to(hdu, column, axis_unit(name)) for column in names)
     try:
+        factors = tuple(factor_of(hdu.structure.column(end), axis_unit(name)) for end in names)
         return _make_axis(name, prefix, edges, factors)
     except ValueError as error:
         raise hdu.error(str(error)) from None
@@ -118,15 +118,18 @@ def _make_axis(
     return axis
 
 
-def _factor_to(hdu: HDU, column: str, unit: u.UnitBase) -> float:
+def factor_of(column: Column, unit: u.UnitBase) -> float:
     """Factor from the unit of a column to the expected one; without a unit it is that one."""
-    text = hdu.unit(column)
-    if not text:
-        return 1.0
-    factor = conversion_factor(text, unit)
+    factor = conversion_factor(column.unit, unit) if column.unit else 1.0
     if factor is None:
-        raise hdu.error(f"unit {text!r} of column {column} does not convert to {unit}")
+        raise unfit(column, unit)
     return factor
+
+
+def unfit(column: Column, expected: u.UnitBase) -> ValueError:
+    """Error for a column whose unit does not convert to the expected one."""
+    text = f"unit {column.unit!r} of column {column.name} does not convert to {expected}"
+    return ValueError(text)
 
 
 def numbers(hdu: HDU, column: str | Column, part: slice | None = None) -> NDArray[Any]:
