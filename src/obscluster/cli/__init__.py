@@ -32,6 +32,7 @@ from obscluster.cli import (
     run,
     simulate,
 )
+from obscluster.cli.interrupts import no_interrupt_lost
 from obscluster.exceptions import ObsClusterError, ObsClusterWarning
 
 __all__ = ["main"]
@@ -61,7 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
         try:
-            return int(arguments.run(arguments))
+            with no_interrupt_lost():
+                return int(arguments.run(arguments))
         except ObsClusterError as error:
             print(f"obscluster: error: {error}", file=sys.stderr)
             return 2

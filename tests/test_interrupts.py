@@ -1,0 +1,70 @@
+"""An interrupt is heard wherever it arrives."""
+
+import subprocess
+import sys
+
+import pytest
+
+# A command in the middle of which the user interrupts; what it does is filled in.
+COMMAND = """
+import signal, sys, time, weakref
+from obscluster.cli import info, main
+
+class Thing:
+    pass
+
+def interrupt(*_):
+    signal.raise_signal(signal.SIGINT)
+
+def fail(*_):
+    raise ValueError("not of the user's making")
+
+class Finalized:
+    def __del__(self):
+        interrupt()
+
+def run(arguments):
+    {}
+    return 0
+
+info.run = run
+sys.exit(main(["info", "archive"]))
+"""
+
+IN_A_CALLBACK = "thing = Thing(); reference = weakref.ref(thing, interrupt); del thing"
+IN_A_FINALIZER = "thing = Finalized(); del thing"
+WAITING = "; time.sleep(60)"
+WORKING = "\n    end = time.monotonic() + 60\n    while time.monotonic() < end: pass"
+
+
+def outcome(body):
+    """What becomes of a command that does this, and what it says."""
+    ended = subprocess.run(
+        [sys.executable, "-c", COMMAND.format(body)],
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    return ended.returncode, ended.stderr
+
+
+@pytest.mark.parametrize("then", [WAITING, WORKING])
+@pytest.mark.parametrize("where", ["interrupt()", IN_A_CALLBACK, IN_A_FINALIZER])
+def test_is_heard(where, then):
+    assert outcome(where + then) == (130, "obscluster: interrupted, nothing was written\n")
+
+
+def test_is_heard_where_it_is_lost_twice():
+    body = "for _ in range(2):\n        " + IN_A_CALLBACK
+    assert outcome(body + "\n    time.sleep(60)")[0] == 130
+
+
+def test_arrives_too_late_for_a_command_that_is_done():
+    assert outcome(IN_A_CALLBACK) == (0, "")
+
+
+def test_other_errors_are_told_as_before():
+    code, error = outcome(IN_A_CALLBACK.replace("interrupt", "fail"))
+    assert code == 0
+    assert "ValueError: not of the user's making" in error
