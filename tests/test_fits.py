@@ -145,6 +145,21 @@ def test_text_padded_with_blanks_or_nul_is_stripped(unusual_neighbour, write_fit
         assert file.hdu("TABLE").column("A").tolist() == ["ab", "  c", ""]
 
 
+@given(texts=st.lists(st.binary(min_size=1, max_size=7), max_size=4))
+def test_bytes_of_text_are_their_own_characters(texts, scratch):
+    """Text that is not ASCII is against the standard, and read as Latin-1."""
+    column = fits.Column("NAME", "7A", array=np.zeros(len(texts), "S7"))
+    fits.BinTableHDU.from_columns([column]).writeto(scratch, overwrite=True)
+    cells = b"".join(text.ljust(7, b" ") for text in texts)
+    content = scratch.read_bytes()
+    scratch.write_bytes(content[: 2 * BLOCK] + cells.ljust(len(content) - 2 * BLOCK, b"\0"))
+    with FitsFile(scratch) as file:
+        (_, hdu) = file
+        found = hdu.column("NAME")
+    assert found.tolist() == [text.decode("latin-1").rstrip(" \0") for text in texts]
+    assert found.dtype.itemsize == 4 * max(map(len, [*found.tolist(), " "]))
+
+
 def test_text_column_of_no_width_is_empty_text(write_fits):
     path = write_fits(fits.BinTableHDU.from_columns([C("A", "1A", array=["", ""]), C("I", "J")]))
     set_cards(path, "TFORM1='0A',NAXIS1=4")

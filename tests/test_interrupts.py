@@ -52,7 +52,18 @@ def outcome(body):
 @pytest.mark.parametrize("then", [WAITING, WORKING])
 @pytest.mark.parametrize("where", ["interrupt()", IN_A_CALLBACK, IN_A_FINALIZER])
 def test_is_heard(where, then):
-    assert outcome(where + then) == (130, "obscluster: interrupted, nothing was written\n")
+    assert outcome(where + then) == (
+        130,
+        "obscluster: interrupted; results appear whole or not at all\n",
+    )
+
+
+def test_is_heard_where_it_becomes_another_error():
+    """As compiled modules make an ImportError of one that arrives while they are loaded."""
+    body = "try: interrupt()\n    except BaseException as error: raise ImportError('failed') from "
+    for cause in ("error", "None"):
+        code, error = outcome(body + cause)
+        assert (code, "Traceback" in error) == (130, False)
 
 
 def test_is_heard_where_it_is_lost_twice():

@@ -391,7 +391,7 @@ class TestInterrupted:
         with monkeypatch.context() as patch:
             patch.setattr("obscluster.run.work.assess_grouping", interrupt)
             assert main(arguments) == 130
-        assert "run again to go on" in capsys.readouterr().err
+        assert "goes on from them" in capsys.readouterr().err
         assert check_complete(tmp_path / "results") == {"features", "group"}
         assert run(path) == {"features": "kept", "group": "kept", "assess": "done"}
 

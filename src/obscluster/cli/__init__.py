@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"obscluster: error: {error}", file=sys.stderr)
             return 2
         except KeyboardInterrupt:
-            print("obscluster: interrupted, nothing was written", file=sys.stderr)
+            print(f"obscluster: interrupted; {arguments.interrupted}", file=sys.stderr)
             return 130
         except BrokenPipeError:
             # The reader of our output, such as `head`, has seen enough.

@@ -15,8 +15,12 @@ def add_command(
     summary: str,
     examples: str,
     run: Callable[[argparse.Namespace], int],
+    interrupted: str = "results appear whole or not at all",
 ) -> argparse.ArgumentParser:
-    """Add a command whose help ends with examples, and which is run by a function."""
+    """Add a command whose help ends with examples, and which is run by a function.
+
+    ``interrupted`` says where things stand when the user ends it in the middle.
+    """
     command: argparse.ArgumentParser = commands.add_parser(
         name,
         help=summary,
@@ -24,7 +28,7 @@ def add_command(
         epilog=examples,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    command.set_defaults(run=run)
+    command.set_defaults(run=run, interrupted=interrupted)
     return command
 
 

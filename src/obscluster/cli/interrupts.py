@@ -1,8 +1,9 @@
-"""Interrupts that would be lost, sent again.
+"""Interrupts of the user that arrive where they would be lost, or taken for something else.
 
 Callbacks of weak references, finalizers and the like cannot raise: what goes wrong in them is
 printed, and forgotten. Where such a function happens to run when the user interrupts, the command
-would go on as if nothing had been said.
+would go on as if nothing had been said. And compiled modules make an ImportError of an interrupt
+that arrives while they are loaded.
 """
 
 from __future__ import annotations
@@ -27,7 +28,13 @@ _PAUSE = 0.01
 
 @contextmanager
 def no_interrupt_lost() -> Iterator[None]:
-    """Within it, an interrupt that cannot be raised where it arrives is raised a moment later."""
+    """Within it, an interrupt that cannot be raised where it arrives is raised a moment later.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        If there was one, even if something else was made of it.
+    """
     before = sys.unraisablehook
     is_over = False
 
@@ -51,6 +58,16 @@ def no_interrupt_lost() -> Iterator[None]:
     sys.unraisablehook = on_unraisable
     try:
         yield
+    except Exception as error:
+        if _is_of_an_interrupt(error):
+            raise KeyboardInterrupt from error
+        raise
     finally:
         is_over = True
         sys.unraisablehook = before
+
+
+def _is_of_an_interrupt(error: BaseException | None) -> bool:
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,12 @@ _SHOWN = 10
 def add(commands: Any) -> None:
     """Describe the arguments."""
     command = add_command(
-        commands, "reduce", "reduce the runs of each group to one dataset", EXAMPLES, run
+        commands,
+        "reduce",
+        "reduce the runs of each group to one dataset",
+        EXAMPLES,
+        run,
+        interrupted="complete groups are kept, the same command goes on from them",
     )
     command.add_argument("groups", type=Path, help="groups.yaml, or the directory that has it")
     command.add_argument("--config", type=Path, help="YAML description, also of a whole run")
@@ -55,21 +59,14 @@ def run(arguments: argparse.Namespace) -> int:
     config = make_reduce_config(content)
     fit = arguments.output / "fit" / "fit.yaml"
     had_fit = fit.exists()
-    try:
-        reduction = reduce_groups(
-            arguments.groups,
-            config,
-            arguments.output,
-            arguments.archive,
-            progress_bar,
-            arguments.overwrite,
-        )
-    except KeyboardInterrupt:
-        print(
-            "obscluster: interrupted; complete groups are kept, the same command goes on from them",
-            file=sys.stderr,
-        )
-        return 130
+    reduction = reduce_groups(
+        arguments.groups,
+        config,
+        arguments.output,
+        arguments.archive,
+        progress_bar,
+        arguments.overwrite,
+    )
     _print_groups(reduction.groups)
     if had_fit and not fit.exists():
         print(f"\nthe fit in {fit.parent} was of earlier datasets and is removed; fit again")

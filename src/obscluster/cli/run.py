@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +44,7 @@ def add(commands: Any) -> None:
         "do all that a YAML file describes, or what is left of it",
         EXAMPLES,
         run,
+        interrupted="complete steps are kept, the same command goes on from them",
     )
     command.add_argument("config", type=Path, help="YAML description, or groups.yaml of results")
     command.add_argument("-o", "--output", required=True, type=Path, help="directory for results")
@@ -71,19 +71,14 @@ def run(arguments: argparse.Namespace) -> int:
     from obscluster.run import read_plan, run_plan
 
     plan = read_plan(arguments.config, arguments.settings)
-    try:
-        outcome = run_plan(
-            plan,
-            arguments.output,
-            arguments.overwrite,
-            not arguments.no_plots,
-            progress_bar,
-            lambda text: print(text, flush=True),
-        )
-    except KeyboardInterrupt:
-        text = f"interrupted; steps that are complete are kept in {arguments.output}"
-        print(f"obscluster: {text}: run again to go on", file=sys.stderr)
-        return 130
+    outcome = run_plan(
+        plan,
+        arguments.output,
+        arguments.overwrite,
+        not arguments.no_plots,
+        progress_bar,
+        lambda text: print(text, flush=True),
+    )
     print()
     print_result(outcome.result)
     if outcome.fit is not None:

@@ -130,10 +130,11 @@ class HDU:
         """
         values = self.view(colname)
         if values.dtype.kind == "S":
-            # What is not ASCII, against the standard, is read as Latin-1 and never fails.
-            values = np.char.decode(values, "latin-1")
+            values = _decoded(values)
         if values.dtype.kind == "U":
-            return np.char.rstrip(values, " \0")
+            values = np.char.rstrip(values, " \0")
+            # Columns are declared wide, for names that are short, and there may be many of them.
+            return values.astype(f"U{np.char.str_len(values).max(initial=1)}")
         return np.array(values, dtype=values.dtype.newbyteorder("="))
 
     def view(self, colname: str) -> NDArray[Any]:
@@ -266,3 +267,13 @@ def _name(header: Header) -> str:
     """EXTNAME in upper case, empty if there is none."""
     name = header.get("EXTNAME")
     return name.strip().upper() if isinstance(name, str) else ""
+
+
+def _decoded(values: NDArray[np.bytes_]) -> NDArray[np.str_]:
+    """Bytes as text in Latin-1, which never fails; text that is not ASCII is against the standard.
+
+    A byte is the code point of its character there, so that nothing needs to be looked up.
+    """
+    width = values.dtype.itemsize
+    points = np.ascontiguousarray(values).view(np.uint8).astype(np.uint32)
+    return points.view(f"U{width}")
