@@ -10,6 +10,9 @@ COMMAND = """
 import signal, sys, time, weakref
 from obscluster.cli import info, main
 
+# A shell makes what runs in its background deaf to it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 class Thing:
     pass
 
