@@ -36,6 +36,7 @@ sys.exit(main(["info", "archive"]))
 
 IN_A_CALLBACK = "thing = Thing(); reference = weakref.ref(thing, interrupt); del thing"
 IN_A_FINALIZER = "thing = Finalized(); del thing"
+SWALLOWED = "try: interrupt()\n    except BaseException: pass\n    0"
 WAITING = "; time.sleep(60)"
 WORKING = "\n    end = time.monotonic() + 60\n    while time.monotonic() < end: pass"
 
@@ -53,7 +54,7 @@ def outcome(body):
 
 
 @pytest.mark.parametrize("then", [WAITING, WORKING])
-@pytest.mark.parametrize("where", ["interrupt()", IN_A_CALLBACK, IN_A_FINALIZER])
+@pytest.mark.parametrize("where", ["interrupt()", IN_A_CALLBACK, IN_A_FINALIZER, SWALLOWED])
 def test_is_heard(where, then):
     assert outcome(where + then) == (
         130,

@@ -1,9 +1,9 @@
-"""Interrupts of the user that arrive where they would be lost, or taken for something else.
+"""Interrupts of the user, wherever they arrive.
 
-Callbacks of weak references, finalizers and the like cannot raise: what goes wrong in them is
-printed, and forgotten. Where such a function happens to run when the user interrupts, the command
-would go on as if nothing had been said. And compiled modules make an ImportError of an interrupt
-that arrives while they are loaded.
+Python raises an interrupt in whatever happens to run. Some of that cannot raise, such as finalizers
+and callbacks of weak references, and some compiled code drops or renames all errors, such as that
+of modules while they are loaded. The command would go on as if nothing had been said, or blame
+something else. An interrupt here notices when it is dropped, and is sent again.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sys import UnraisableHookArgs
@@ -26,19 +26,46 @@ __all__ = ["no_interrupt_lost"]
 _PAUSE = 0.01
 
 
+class _Interrupt(KeyboardInterrupt):
+    """One that calls a function when nothing holds it any more."""
+
+    def __init__(self, on_end: Callable[[], None]):
+        super().__init__()
+        self._on_end = on_end
+
+    def __del__(self) -> None:
+        self._on_end()
+
+
 @contextmanager
 def no_interrupt_lost() -> Iterator[None]:
-    """Within it, an interrupt that cannot be raised where it arrives is raised a moment later.
+    """Within it, an interrupt ends what is done, wherever it arrives.
+
+    It does so in the main thread of a process that has no handling of interrupts of its own;
+    otherwise it does nothing.
 
     Raises
     ------
     KeyboardInterrupt
-        If there was one, even if something else was made of it.
+        If there was an interrupt, even if another error was made of it.
     """
     before = sys.unraisablehook
+    in_main = threading.current_thread() is threading.main_thread()
+    if not in_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    thread = threading.get_ident()
     is_over = False
 
-    def send_again(thread: int) -> None:
+    def on_interrupt(*_: Any) -> None:
+        raise _Interrupt(on_end)
+
+    def on_end() -> None:
+        if not is_over:
+            # `threading` has locks, one of which may be held where this comes in between.
+            _thread.start_new_thread(send_again, ())
+
+    def send_again() -> None:
         time.sleep(_PAUSE)
         if is_over:
             return
@@ -49,13 +76,11 @@ def no_interrupt_lost() -> Iterator[None]:
             _thread.interrupt_main()
 
     def on_unraisable(unraisable: UnraisableHookArgs) -> None:
-        if issubclass(unraisable.exc_type, KeyboardInterrupt):
-            # `threading` has locks, one of which may be held where the callback came in between.
-            _thread.start_new_thread(send_again, (threading.get_ident(),))
-        else:
+        if not issubclass(unraisable.exc_type, _Interrupt):
             before(unraisable)
 
     sys.unraisablehook = on_unraisable
+    signal.signal(signal.SIGINT, on_interrupt)
     try:
         yield
     except Exception as error:
@@ -64,6 +89,7 @@ def no_interrupt_lost() -> Iterator[None]:
         raise
     finally:
         is_over = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         sys.unraisablehook = before
 
 
