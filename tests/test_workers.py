@@ -232,3 +232,35 @@ def test_results_that_nobody_waits_for_do_not_keep_the_process(script):
     process = start("ends")
     assert process.communicate(timeout=20)[0] == ""
     assert process.returncode == 0
+
+
+INTERRUPTED = """
+import os, signal, time
+from obscluster.workers import LocalWorkers
+
+# A shell makes what runs in its background deaf to it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+def interrupt():
+    os.kill(os.getpid(), signal.SIGINT)
+    # In which it would be heard, if it could.
+    sum(range(1000))
+
+# As a terminal does it: to all of them.
+os.register_at_fork(after_in_parent=interrupt, after_in_child=interrupt)
+try:
+    list(LocalWorkers(2).map(lambda _: time.sleep(60), range(10)))
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_an_interrupt_while_a_worker_starts():
+    process = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (process.returncode, process.stdout, process.stderr) == (0, "interrupted\n", "")

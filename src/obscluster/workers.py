@@ -14,7 +14,7 @@ import pickle
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from math import ceil
 from multiprocessing.connection import Connection, wait
@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 
 from obscluster.exceptions import RequestError
 
-__all__ = ["LocalWorkers"]
+__all__ = ["LocalWorkers", "interrupts_later"]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -97,9 +97,10 @@ def _map_in_processes(
             new = context.Process(
                 target=_work, args=(do_next, theirs, [*workers, ours]), daemon=True
             )
-            new.start()
+            with interrupts_later():
+                new.start()
+                workers[ours] = new
             theirs.close()
-            workers[ours] = new
         yield from _in_order(do_next, len(chunks), workers)
     except BaseException:
         for process in workers.values():
@@ -112,6 +113,23 @@ def _map_in_processes(
         os.close(numbers)
         for connection in workers:
             connection.close()
+
+
+@contextmanager
+def interrupts_later() -> Iterator[None]:
+    """Within it, interrupts of the user wait, also for a process that starts in it.
+
+    A process that is interrupted between its first breath and its first instruction would say so
+    with a traceback, and one that its parent does not know yet would be left behind.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _chunks(n_items: int, n_workers: int) -> list[range]:

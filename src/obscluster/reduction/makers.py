@@ -44,6 +44,7 @@ from obscluster.reduction.geometry import (
 from obscluster.reduction.mask import safe_mask_maker
 from obscluster.reduction.messages import captured
 from obscluster.reduction.ring import RingRegionBackgroundMaker
+from obscluster.workers import interrupts_later
 
 __all__ = ["Outcome", "Plan", "make_plan", "reduce_observation", "reduce_runs", "run_name"]
 
@@ -138,7 +139,7 @@ def reduce_runs(
     methods = multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("fork" if "fork" in methods else None)
     with ProcessPoolExecutor(min(workers, len(observations)), context, _as_worker) as pool:
-        with captured():
+        with captured(), interrupts_later():
             # Processes start here; newer Pythons warn of forking beside threads.
             outcomes = pool.map(reduce, observations)
         yield from outcomes
