@@ -63,11 +63,10 @@ def test_is_heard(where, then):
 
 
 def test_is_heard_where_it_becomes_another_error():
-    """As compiled modules make an ImportError of one that arrives while they are loaded."""
-    body = "try: interrupt()\n    except BaseException as error: raise ImportError('failed') from "
-    for cause in ("error", "None"):
-        code, error = outcome(body + cause)
-        assert (code, "Traceback" in error) == (130, False)
+    """As numpy and compiled modules that are being loaded make of any other."""
+    body = "try: interrupt()\n    except BaseException: pass\n    raise ImportError('failed')"
+    code, error = outcome(body)
+    assert (code, "Traceback" in error) == (130, False)
 
 
 def test_is_heard_where_it_is_lost_twice():

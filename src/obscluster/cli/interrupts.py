@@ -55,9 +55,11 @@ def no_interrupt_lost() -> Iterator[None]:
         yield
         return
     thread = threading.get_ident()
-    is_over = False
+    is_asked = is_over = False
 
     def on_interrupt(*_: Any) -> None:
+        nonlocal is_asked
+        is_asked = True
         raise _Interrupt(on_end)
 
     def on_end() -> None:
@@ -84,16 +86,10 @@ def no_interrupt_lost() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if _is_of_an_interrupt(error):
+        if is_asked:
             raise KeyboardInterrupt from error
         raise
     finally:
         is_over = True
         signal.signal(signal.SIGINT, signal.default_int_handler)
         sys.unraisablehook = before
-
-
-def _is_of_an_interrupt(error: BaseException | None) -> bool:
-    while error is not None and not isinstance(error, KeyboardInterrupt):
-        error = error.__cause__ or error.__context__
-    return error is not None
