@@ -8,11 +8,9 @@ something else. An interrupt here notices when it is dropped, and is sent again.
 
 from __future__ import annotations
 
-import _thread
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -41,20 +39,18 @@ class _Interrupt(KeyboardInterrupt):
 def no_interrupt_lost() -> Iterator[None]:
     """Within it, an interrupt ends what is done, wherever it arrives.
 
-    It does so in the main thread of a process that has no handling of interrupts of its own;
-    otherwise it does nothing.
+    It does so in the main thread of a process that leaves interrupts and alarms to Python and the
+    system; otherwise it does nothing.
 
     Raises
     ------
     KeyboardInterrupt
         If there was an interrupt, even if another error was made of it.
     """
-    before = sys.unraisablehook
-    in_main = threading.current_thread() is threading.main_thread()
-    if not in_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+    if not _can_handle():
         yield
         return
-    thread = threading.get_ident()
+    before = sys.unraisablehook
     is_asked = is_over = False
 
     def on_interrupt(*_: Any) -> None:
@@ -64,24 +60,15 @@ def no_interrupt_lost() -> Iterator[None]:
 
     def on_end() -> None:
         if not is_over:
-            # `threading` has locks, one of which may be held where this comes in between.
-            _thread.start_new_thread(send_again, ())
-
-    def send_again() -> None:
-        time.sleep(_PAUSE)
-        if is_over:
-            return
-        if hasattr(signal, "pthread_kill"):
-            # A signal also ends what the thread waits for.
-            signal.pthread_kill(thread, signal.SIGINT)
-        else:
-            _thread.interrupt_main()
+            # An alarm also ends what the process waits for.
+            signal.setitimer(signal.ITIMER_REAL, _PAUSE)
 
     def on_unraisable(unraisable: UnraisableHookArgs) -> None:
         if not issubclass(unraisable.exc_type, _Interrupt):
             before(unraisable)
 
     sys.unraisablehook = on_unraisable
+    signal.signal(signal.SIGALRM, on_interrupt)
     signal.signal(signal.SIGINT, on_interrupt)
     try:
         yield
@@ -91,5 +78,16 @@ def no_interrupt_lost() -> Iterator[None]:
         raise
     finally:
         is_over = True
+        signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
         sys.unraisablehook = before
+
+
+def _can_handle() -> bool:
+    return (
+        hasattr(signal, "setitimer")
+        and threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        and signal.getsignal(signal.SIGALRM) is signal.SIG_DFL
+    )
