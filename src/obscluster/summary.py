@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import shutil
 import textwrap
+from typing import TYPE_CHECKING
 
 from astropy import units as u
 from astropy.table import QTable
 
-from obscluster.assess import Assessment
-from obscluster.assign import Assignment
 from obscluster.characterise import livetimes
 from obscluster.grouping.base import UNASSIGNED
-from obscluster.pipeline import GroupResult
 from obscluster.report.rows import (
     group_rows,
     loss_rows,
@@ -20,6 +18,11 @@ from obscluster.report.rows import (
     quality_rows,
     worst_rows,
 )
+
+if TYPE_CHECKING:
+    from obscluster.assess import Assessment
+    from obscluster.assign import Assignment
+    from obscluster.pipeline import GroupResult
 
 __all__ = ["describe_assessment", "describe_assignment", "describe_frontier", "describe_result"]
 

@@ -9,8 +9,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import Bounds, LinearConstraint, milp
-from scipy.sparse import csr_array
 
 from obscluster.grouping import UNASSIGNED
 from obscluster.grouping.boxes import Space, dissolve, let_join, members_of, polish, sweep
@@ -101,6 +99,10 @@ def _grow(space: Space, some: NDArray[np.int64], solved: NDArray[np.int64]) -> N
 
 def _exact(space: Space) -> NDArray[np.int64] | None:
     """The fewest groups as an integer linear programme; None if that is too much work."""
+    # Loaded when there is need: it takes longer than many a grouping.
+    from scipy.optimize import Bounds, LinearConstraint, milp
+    from scipy.sparse import csr_array
+
     boxes = _possible_boxes(space)
     if boxes is None:
         return None

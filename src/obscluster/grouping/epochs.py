@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.spatial.distance import cdist
 
 from obscluster.exceptions import RequestError, unknown_name
 from obscluster.grouping import UNASSIGNED
@@ -256,6 +255,9 @@ class _Pairs:
 
     def _add(self, boundary: int, start: int, end: int, first: int, last: int) -> None:
         """Let distances between rows [start, end) and [first, last) count at a boundary."""
+        # Loaded when there is need: it takes longer than many a grouping.
+        from scipy.spatial.distance import cdist
+
         found = self.joined[boundary]
         rows = max(1, _CHUNK // (last - first))
         for edge in range(start, end, rows):

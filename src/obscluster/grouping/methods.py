@@ -14,7 +14,6 @@ import numpy as np
 from astropy import units as u
 from astropy.table import QTable, Table
 from numpy.typing import NDArray
-from scipy.cluster.hierarchy import fcluster
 
 from obscluster.columns import numbers
 from obscluster.config import (
@@ -194,6 +193,9 @@ def _hierarchical(request: Request, config: HierarchicalConfig) -> Method:
 
 def _in_time(scaled: QTable, part: Table, n_groups: int | None, method: str) -> Grouping:
     """A tree in which only neighbours in time merge, or the best epochs (k-means)."""
+    # Loaded when there is need: it takes longer than many a grouping.
+    from scipy.cluster.hierarchy import fcluster
+
     X, names = feature_matrix(scaled)
     complete = np.flatnonzero(np.isfinite(X).all(axis=1))
     if not 1 <= (n_groups or 1) <= len(complete):

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
-from scipy.spatial import cKDTree
 
 __all__ = ["pointing_names", "pointing_positions"]
 
@@ -37,6 +34,11 @@ def pointing_positions(
     known = np.isfinite(ra) & np.isfinite(dec)
     if not known.any():
         return positions
+    # Loaded when there is need: it takes longer than many a grouping.
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+    from scipy.spatial import cKDTree
+
     # Many runs have the same pointing, but for digits that do not matter.
     places, which = np.unique(
         np.round(np.column_stack([dec[known], np.mod(ra[known], 360)]), 3),

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from astropy.table import QTable, Table
 from numpy.typing import NDArray
 
-from obscluster.assessment import Stability, Suggestion
 from obscluster.grouping.base import UNASSIGNED, Grouping
 from obscluster.notebook import html_folded, html_list, html_table, html_text, html_view
 from obscluster.report.rows import (
@@ -18,6 +17,9 @@ from obscluster.report.rows import (
     quality_rows,
     worst_rows,
 )
+
+if TYPE_CHECKING:
+    from obscluster.assessment import Stability, Suggestion
 
 __all__ = ["assessment_html", "result_html"]
 

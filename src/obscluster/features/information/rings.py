@@ -14,7 +14,6 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import i0e, i1e
-from scipy.stats import ncx2
 
 from obscluster.features.slices import at_offset
 from obscluster.gadf.irf import IRF
@@ -128,6 +127,9 @@ def smeared_disc(
         Shape (n, n_radii), the fraction and its derivative to the size in deg-1; density is
         constant within a ring.
     """
+    # Loaded when there is need: it takes longer than many a grouping.
+    from scipy.stats import ncx2
+
     squares, n_rings = np.array(edges) ** 2, len(edges) - 1
     n_parts = int(np.clip(np.ceil(2 * np.diff(edges).max() / size), 1, _MAX_PARTS))
     # Parts of the same area, each at its root mean square radius.
