@@ -374,6 +374,23 @@ def add(directory, first, n_adds):
         cache.add("0" * 16, KEYS[rows], rows, [COLUMN], rows[:, None] * 1.5, known, remarks)
 
 
+def test_parts_that_are_merged_while_they_are_listed_are_not_missed(tmp_path, monkeypatch):
+    add(tmp_path / "cache", 0, 5)
+    cache = FeatureCache(tmp_path / "cache")
+    assert len(cache.parts()) == 5
+    iterdir = Path.iterdir
+
+    def merged_meanwhile(path):
+        names = list(iterdir(path))
+        monkeypatch.setattr(Path, "iterdir", iterdir)
+        cache.merge("0" * 16)
+        return iter(names)
+
+    monkeypatch.setattr(Path, "iterdir", merged_meanwhile)
+    assert cache.lookup("0" * 16, KEYS, [COLUMN]).known.sum() == 50
+    assert len(cache.parts()) == 1
+
+
 def test_processes_that_write_at_once_lose_nothing(tmp_path):
     # Spawned, and enough to have parts merged while others write.
     context = multiprocessing.get_context("spawn")

@@ -94,13 +94,20 @@ class FeatureCache:
 
     def parts(self, context: str | None = None) -> list[Path]:
         """The files, oldest first; those of one context, or all."""
+        for _ in range(_TRIES):
+            if not self.directory.is_dir():
+                break
+            with contextlib.suppress(FileNotFoundError):
+                # One that is gone was merged meanwhile, into one that is not in the list.
+                return self._listed(context)
+        return []
+
+    def _listed(self, context: str | None) -> list[Path]:
         found: list[tuple[int, Path]] = []
-        with contextlib.suppress(FileNotFoundError):
-            for path in self.directory.iterdir():
-                match = _PART.match(path.name)
-                if match and context in (None, match[1]):
-                    with contextlib.suppress(FileNotFoundError):
-                        found.append((path.stat().st_mtime_ns, path))
+        for path in self.directory.iterdir():
+            match = _PART.match(path.name)
+            if match and context in (None, match[1]):
+                found.append((path.stat().st_mtime_ns, path))
         return [path for _, path in sorted(found)]
 
     def lookup(self, context: str, keys: Keys, columns: Sequence[CachedColumn]) -> Found:
