@@ -193,9 +193,6 @@ def _hierarchical(request: Request, config: HierarchicalConfig) -> Method:
 
 def _in_time(scaled: QTable, part: Table, n_groups: int | None, method: str) -> Grouping:
     """A tree in which only neighbours in time merge, or the best epochs (k-means)."""
-    # Loaded when there is need: it takes longer than many a grouping.
-    from scipy.cluster.hierarchy import fcluster
-
     X, names = feature_matrix(scaled)
     complete = np.flatnonzero(np.isfinite(X).all(axis=1))
     if not 1 <= (n_groups or 1) <= len(complete):
@@ -213,6 +210,9 @@ def _in_time(scaled: QTable, part: Table, n_groups: int | None, method: str) -> 
     if method == "segments":
         labels[complete] = segment(X[complete], ranks, n_groups or 1)
     else:
+        # Loaded when there is need: it takes longer than many a grouping.
+        from scipy.cluster.hierarchy import fcluster
+
         tree = chain_linkage(X[complete], ranks, method)
         labels[complete] = fcluster(tree, n_groups or 1, "maxclust") if len(tree) else 1
     parameters = {
