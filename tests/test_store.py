@@ -23,6 +23,7 @@ from obscluster.exceptions import (
     ArchiveError,
     DataError,
     MissingDataError,
+    ObsClusterWarning,
     RequestError,
     SkippedRunWarning,
 )
@@ -123,6 +124,10 @@ def test_observation_is_gammapys(stores):
             assert_allclose(getattr(mine, name), getattr(other, name), rtol=1e-9)
         assert mine.livetime == mine.observation_live_time_duration
         place = other.observatory_earth_location
+        if "cta" in str(ours.base_dir):
+            # Gammapy does not look at the unit: ALTITUDE = 2.15 / [km].
+            height = 1000 * mine.header["ALTITUDE"] * u.m
+            place = EarthLocation.from_geodetic(place.lon, place.lat, height)
         assert_allclose(mine.observatory_earth_location.x.value, place.x.value, rtol=1e-12)
         assert_allclose(mine.observatory_earth_location.z.value, place.z.value, rtol=1e-12)
         time = other.tmid
@@ -171,7 +176,8 @@ def test_index_files_may_be_plain_have_other_names_and_list_runs_twice(small_arc
     vstack([table[::-1], table[:3]], metadata_conflicts="silent").write(tmp_path / "mine.fits")
     packed = (small_archive / "hdu-index.fits.gz").read_bytes()
     (tmp_path / "hdu-index.fits").write_bytes(gzip.decompress(packed))
-    store = DataStore.from_dir(tmp_path, obs_table_filename="mine.fits")
+    with pytest.warns(ObsClusterWarning, match="mine.fits: 3 rows are there twice"):
+        store = DataStore.from_dir(tmp_path, obs_table_filename="mine.fits")
     assert store.obs_table["OBS_ID"].tolist() == table["OBS_ID"].tolist()
     assert store.obs_ids.tolist() == table["OBS_ID"].tolist()
     assert {path.name for path in store.index_files} == {"mine.fits", "hdu-index.fits"}
@@ -297,7 +303,7 @@ def test_opening_observations_touches_no_run_file(small_archive, tmp_path):
     assert obs.available_hdus == EVERY_HDU
     assert obs.available_irfs == EVERY_HDU[2:]
     assert "26601" in repr(obs)
-    for name in (*EVERY_HDU, "meta", "tmid"):
+    for name in (*EVERY_HDU, "meta"):
         with pytest.raises(MissingDataError, match=r"run_026601\.fits\.gz") as caught:
             getattr(obs, name)
         assert "26601" in str(caught.value)
@@ -379,10 +385,18 @@ def test_header_counts_before_index_and_index_fills_in(edited):
     assert obs.meta.optional["ZEN_PNT"] == row["ZEN_PNT"]
 
 
-def test_without_dead_time_all_good_time_is_live_time(edited):
+def test_without_dead_time_correction_it_is_livetime_over_time(edited):
     obs = edited(DEADC=None)
-    assert obs.observation_dead_time_fraction == 0
+    share = obs.header["LIVETIME"] / obs.header["ONTIME"]
+    assert_allclose(obs.observation_dead_time_fraction, 1 - share, rtol=1e-12)
+    assert_allclose(obs.livetime, share * obs.observation_time_duration, rtol=1e-12)
+
+
+def test_dead_time_that_nobody_knows_is_not_zero(edited):
+    obs = edited(DEADC=None, LIVETIME=None)
+    assert np.isnan(obs.observation_dead_time_fraction)
     assert obs.livetime == obs.observation_time_duration
+    assert "dead time unknown" in obs.quantity("livetime").note
 
 
 def test_without_location_only_altitude_and_azimuth_are_missing(edited):
@@ -399,7 +413,6 @@ def test_without_location_only_altitude_and_azimuth_are_missing(edited):
     [
         *[("DEC_PNT", value) for value in (None, "up", float("nan"), 95.0, "")],
         *[("GEOLAT", value) for value in ("south", -95.0)],
-        ("DEADC", "most"),
     ],
 )
 def test_unusable_keyword_is_named_with_the_file(key, value, edited):

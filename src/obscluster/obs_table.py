@@ -9,37 +9,52 @@ from typing import Any
 import numpy as np
 from astropy import units as u
 from astropy.coordinates import SkyCoord
-from astropy.table import Table
+from astropy.table import Row, Table
 from astropy.time import Time
 from numpy.typing import NDArray
 
+from obscluster.archive.quantities import Known, Progress, column_of
 from obscluster.exceptions import RequestError
+from obscluster.gadf.hdu_index import KEY_COLUMNS, HDUIndex
 from obscluster.gadf.index import expand_path, read_index
-from obscluster.gadf.time import MAX_SECONDS, quiet_times, time_ref_from_header
+from obscluster.gadf.keywords import NUMBERS, Number, column_numbers
+from obscluster.gadf.time import quiet_times, time_ref_from_header
+from obscluster.observation import Observation
 from obscluster.selection import Selection, cut_flow, pointing, selection_mask
 
-__all__ = ["ObservationTable"]
+__all__ = ["ObservationTable", "RunFiles", "as_obs_ids", "differing_column", "several_rows"]
 
-_DESCRIPTIONS = {
-    "OBS_ID": "Observation identifier",
-    "RA_PNT": "Pointing right ascension",
-    "DEC_PNT": "Pointing declination",
-    "GLON_PNT": "Pointing Galactic longitude",
-    "GLAT_PNT": "Pointing Galactic latitude",
-    "ZEN_PNT": "Zenith angle",
-    "ALT_PNT": "Altitude",
-    "AZ_PNT": "Azimuth",
-    "OFFSET_OBJ": "Offset of the target",
-    "ONTIME": "Time with dead time",
-    "LIVETIME": "Live time",
-    "DEADC": "Dead time correction",
-    "TSTART": "Start time",
-    "TSTOP": "Stop time",
-    "N_TELS": "Number of telescopes",
-    "MUONEFF": "Muon efficiency",
-    "NSBLEVEL": "Night-sky background",
-    "EVENT_COUNT": "Number of events",
-}
+OBS_ID = Number("Observation identifier")
+
+
+class RunFiles:
+    """The files of an archive's runs, which are asked for what the obs-index does not say.
+
+    Observations are kept, so that no header is read twice.
+
+    Parameters
+    ----------
+    hdu_index : `~obscluster.gadf.hdu_index.HDUIndex`
+        Where the parts of each observation lie.
+    index_name : str
+        The obs-index, for messages.
+    """
+
+    def __init__(self, hdu_index: HDUIndex, index_name: str = "obs-index"):
+        self.hdu_index = hdu_index
+        self.index_name = index_name
+        self._known: dict[tuple[Any, ...], Observation] = {}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> RunFiles:
+        return self
+
+    def observation(self, row: Row) -> Observation:
+        """Observation of a row of the obs-index; without files, if the hdu-index has none."""
+        key = self.hdu_index.key_of(row)
+        if key not in self._known:
+            locations = self.hdu_index.locations(*key)
+            self._known[key] = Observation(key[0], locations, row, self.hdu_index.directory)
+        return self._known[key]
 
 
 class ObservationTable(Table):
@@ -49,21 +64,75 @@ class ObservationTable(Table):
     header is in ``meta``.
 
     https://gamma-astro-data-formats.readthedocs.io/en/v0.3/data_storage/obs_index/index.html
+
+    Attributes
+    ----------
+    files : `RunFiles` or None
+        Of the table of an archive: what is asked where a column is missing, or a value in it.
     """
 
+    def __init__(self, data: Any = None, *args: Any, **kwargs: Any):
+        super().__init__(data, *args, **kwargs)
+        self.files: RunFiles | None = getattr(data, "files", None)
+
+    def __getitem__(self, item: Any) -> Any:
+        found = super().__getitem__(item)
+        if isinstance(found, ObservationTable):
+            found.files = self.files
+        return found
+
     @classmethod
-    def read(cls, filename: str | os.PathLike[str]) -> ObservationTable:
+    def read(cls, filename: str | os.PathLike[str], strict: bool = True) -> ObservationTable:
         """Read an obs-index file, plain or gzipped.
+
+        Parameters
+        ----------
+        filename : str or path
+            The file.
+        strict : bool
+            Raise an error where the unit of a column of GADF cannot be used.
 
         Raises
         ------
         ArchiveError
-            If it cannot be read or has no OBS_ID.
+            If it cannot be read, has no OBS_ID, or a unit that cannot be used.
         """
-        table = cls(read_index(expand_path(filename)), copy=False)
+        return cls.from_table(read_index(expand_path(filename), strict))
+
+    @classmethod
+    def from_table(cls, table: Table) -> ObservationTable:
+        """The same columns, with their descriptions by GADF."""
+        table = cls(table, copy=False)
         for name in table.colnames:
-            table[name].description = _DESCRIPTIONS.get(name)
+            known = OBS_ID if name == "OBS_ID" else NUMBERS.get(name)
+            table[name].description = None if known is None else known.description
         return table
+
+    def quantity(self, name: str, progress: Progress | None = None) -> Known:
+        """A quantity of all observations: values with unit, and where they come from.
+
+        What the obs-index does not say is asked from the headers and computed, if the table is
+        that of an archive; see `obscluster.archive.quantities`.
+
+        Parameters
+        ----------
+        name : str
+            Name by GADF (``ZEN_PNT``) or as a feature (``zenith``), any column, any keyword.
+        progress : callable, optional
+            ``progress(iterable, total, what)`` wraps the observations whose headers are read.
+
+        Returns
+        -------
+        known : `~obscluster.archive.quantities.Known`
+            ``value``, ``source`` and ``note`` as arrays, shape (n_obs,); NaN and "unknown" where
+            nobody knows.
+
+        Raises
+        ------
+        RequestError
+            If there is no quantity of that name.
+        """
+        return column_of(self, name, progress=progress)
 
     @property
     def pointing_radec(self) -> SkyCoord:
@@ -92,13 +161,11 @@ class ObservationTable(Table):
 
     def _times(self, name: str) -> Time:
         """Times of a column; those that are missing or absurd are NaN."""
-        column = self[name]
-        try:
-            seconds = np.ma.filled(np.ma.asarray(column).astype(float), np.nan)
-            seconds = seconds * (column.unit or u.s).to(u.s)
-        except (TypeError, ValueError):
-            raise RequestError(f"the column {name} of the obs-index does not hold times") from None
-        seconds[~(np.abs(seconds) <= MAX_SECONDS)] = np.nan
+        if name not in self.colnames:
+            raise KeyError(name)
+        seconds = column_numbers(self, name)
+        if not np.isfinite(seconds).any() and self[name].dtype.kind not in "fiu":
+            raise RequestError(f"the column {name} of the obs-index does not hold times")
         with quiet_times():
             return self.time_ref + seconds * u.s
 
@@ -222,6 +289,46 @@ def as_obs_ids(obs_id: int | Iterable[int]) -> NDArray[np.int64]:
         except (TypeError, ValueError):
             raise RequestError(f"obs_id {value}: expected a whole number") from None
     return np.array(ids, dtype=np.int64)
+
+
+def several_rows(table: Table) -> str:
+    """What to do about runs with several rows, such as event types; empty if there are none.
+
+    Parameters
+    ----------
+    table : `~astropy.table.Table`
+        Observation table.
+    """
+    obs_ids, counts = np.unique(np.asarray(table["OBS_ID"]), return_counts=True)
+    twice = obs_ids[counts > 1]
+    if not len(twice):
+        return ""
+    column, values = differing_column(table)
+    text = f"{len(twice)} runs have several rows in the obs-index (OBS_ID {_some(twice)})"
+    if not column:
+        return f"{text}, of which no column says which is which"
+    known = ", ".join(f"{value} ({n})" for value, n in list(values.items())[:6])
+    first = next(iter(values))
+    return (
+        f"{text}, which differ in {column}: {known}; select one of each, such as by "
+        f"--where {column} = {first}"
+    )
+
+
+def differing_column(table: Table) -> tuple[str, dict[str, int]]:
+    """Column that tells rows of the same OBS_ID apart, and its values with their numbers of rows.
+
+    The usual ones come first; empty if there is none.
+    """
+    obs_ids = np.asarray(table["OBS_ID"])
+    names = [name for name in table.colnames if name != "OBS_ID" and table[name].ndim == 1]
+    for name in sorted(names, key=lambda n: (n not in KEY_COLUMNS, names.index(n))):
+        values = np.array([str(value).strip() for value in table[name]])
+        pairs = {*zip(obs_ids.tolist(), values.tolist(), strict=True)}
+        if len(pairs) == len(table):
+            found, counts = np.unique(values, return_counts=True)
+            return name, dict(zip(found.tolist(), counts.tolist(), strict=True))
+    return "", {}
 
 
 def _some(obs_ids: NDArray[Any]) -> str:

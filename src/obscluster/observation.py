@@ -14,13 +14,15 @@ from astropy.coordinates import EarthLocation, SkyCoord
 from astropy.table import Row, Table
 from astropy.time import Time
 
-from obscluster.exceptions import FormatError, MissingDataError
+from obscluster.archive.quantities import Known, quantity_of
+from obscluster.exceptions import DataError, FormatError, MissingDataError
 from obscluster.gadf.events import GTI, EventList, read_events, read_gti
 from obscluster.gadf.fits import FitsFile
 from obscluster.gadf.hdu import HDU
 from obscluster.gadf.hdu_index import HDULocation
 from obscluster.gadf.header import Header
 from obscluster.gadf.irf import IRF, rad_max_of, read_irf
+from obscluster.gadf.keywords import NUMBERS, HeaderNumbers, factor_of, number_of
 from obscluster.gadf.location import LOCATION_KEYS
 from obscluster.gadf.meta import Keywords, ObservationMeta, make_meta
 from obscluster.gadf.pointing import Pointing, PointingTable, read_pointing
@@ -75,6 +77,7 @@ class Observation:
             "base_dir": self.base_dir,
             "_row": None,
             "index_row": self.index_row,
+            "index_units": self.index_units,
             "index_header": self.index_header,
         }
 
@@ -267,15 +270,59 @@ class Observation:
 
     @cached_property
     def index_row(self) -> dict[str, Any]:
-        """Columns of the obs-index for this observation; missing values are left out."""
+        """Columns of the obs-index for this observation; missing values are left out.
+
+        Numbers of GADF are in its units, whatever the index has; one that is none, or beyond all
+        limits (such as -999), is missing.
+        """
         if self._row is None:
             return {}
         index = self._row.table.meta
         values = {key: index[key] for key in _INDEX_KEYS if index.get(key) is not None}
+        columns = self._row.table.columns
         for name, value in zip(self._row.colnames, self._row, strict=True):
-            if not np.ma.is_masked(value):
-                values[name] = value.item() if isinstance(value, np.generic) else value
+            if np.ma.is_masked(value):
+                continue
+            plain = value.item() if isinstance(value, np.generic) else value
+            if name in NUMBERS:
+                factor = factor_of(name, columns[name].unit)
+                number = number_of(name, number_of("", plain) * factor)
+                if np.isnan(number):
+                    continue
+                plain = number if factor != 1 or isinstance(plain, str) else plain
+            values[name] = plain
         return values
+
+    @cached_property
+    def index_units(self) -> dict[str, u.UnitBase]:
+        """Units of the columns of the obs-index that are none of GADF, where they have one."""
+        if self._row is None:
+            return {}
+        table = self._row.table
+        units = {name: table[name].unit for name in table.colnames if name not in NUMBERS}
+        return {name: unit for name, unit in units.items() if unit is not None}
+
+    def quantity(self, name: str) -> Known:
+        """A quantity of the observation: its value with unit, and where it comes from.
+
+        Parameters
+        ----------
+        name : str
+            Name by GADF (``ZEN_PNT``) or as a feature (``zenith``), any column of the obs-index,
+            or any keyword of the EVENTS header.
+
+        Returns
+        -------
+        known : `~obscluster.archive.quantities.Known`
+            ``value`` (NaN if it is unknown), ``source`` ("index", "header", "good time",
+            "computed", "unknown") and ``note``, which says why it is unknown or doubtful.
+
+        Examples
+        --------
+        >>> data_store.obs(33787).quantity("zenith")  # doctest: +SKIP
+        Known(value=<Quantity 50.42 deg>, source='index', note='')
+        """
+        return quantity_of(self, name)
 
     @cached_property
     def meta(self) -> ObservationMeta:
@@ -287,7 +334,10 @@ class Observation:
         has_more = "pointing" in self.locations
         try:
             return make_meta(
-                self.obs_id, self.index_row, self.header, more_keywords if has_more else None
+                self.obs_id,
+                self.index_row,
+                HeaderNumbers(self.header),
+                more_keywords if has_more else None,
             )
         except ValueError as error:
             raise FormatError(f"run {self.obs_id}: {error}", self._events_path) from None
@@ -299,13 +349,27 @@ class Observation:
 
     @property
     def tstart(self) -> Time:
-        """Start of the first good time interval."""
-        return self.gti.time_start[int(np.argmin(self.gti.table["START"]))]
+        """Start of the first good time interval; without any, TSTART."""
+        return self._limits[0]
 
     @property
     def tstop(self) -> Time:
-        """Stop of the last good time interval."""
-        return self.gti.time_stop[int(np.argmax(self.gti.table["STOP"]))]
+        """Stop of the last good time interval; without any, TSTOP."""
+        return self._limits[1]
+
+    @cached_property
+    def _limits(self) -> tuple[Time, Time]:
+        try:
+            gti = self.gti
+        except DataError:
+            ends = [self.quantity(name).value.to_value(u.d) for name in ("start", "stop")]
+            if not np.isfinite(ends).all():
+                raise
+            first, last = (Time(end, format="mjd", scale="tt") for end in ends)
+            return first, last
+        first = int(np.argmin(gti.table["START"]))
+        last = int(np.argmax(gti.table["STOP"]))
+        return gti.time_start[first], gti.time_stop[last]
 
     @property
     def tmid(self) -> Time:
@@ -325,8 +389,8 @@ class Observation:
 
     @property
     def observation_live_time_duration(self) -> u.Quantity:
-        """Good time less dead time, in seconds."""
-        return self.observation_time_duration * (1 - self.observation_dead_time_fraction)
+        """Good time less dead time, in seconds; see `quantity` for where it comes from."""
+        return self.quantity("livetime").value
 
     @property
     def livetime(self) -> u.Quantity:
@@ -394,7 +458,7 @@ class Observation:
     @cached_property
     def _pointing(self) -> Pointing:
         return Pointing(
-            Keywords(self.index_row, self.header),
+            Keywords(self.index_row, HeaderNumbers(self.header)),
             lambda: self.meta.location,
             lambda: self.pointing_table,
             f"run {self.obs_id}",

@@ -8,13 +8,15 @@ type            keywords
 ``sky_circle``  ``lon``, ``lat``, ``radius``; ``frame`` (icrs, galactic), ``border``
 ``sky_box``     ``lon``, ``lat`` (two values each); ``frame``, ``border``
 ``time_box``    ``time_range`` (two times); ``partial_overlap``
-``par_box``     ``variable`` (a column), ``value_range`` (two values)
+``par_box``     ``variable`` (a quantity or column), ``value_range`` (two values)
+``par_values``  ``variable``, ``values`` (one or several)
 ==============  =======================================================================
 
 Each takes ``inverted=True`` to keep what it would drop. A range holds its lower and not its upper
 end; two equal values select exactly that value. Longitudes and azimuths wrap: from 350 to 10 deg is
-a range of 20 deg through north. A row whose value is missing (masked or NaN) never passes, inverted
-or not.
+a range of 20 deg through north; any other range must rise. A row whose value is unknown (missing in
+the index, and for an archive also in header and files) never passes, inverted or not; how many
+these are is counted apart.
 """
 
 from __future__ import annotations
@@ -25,15 +27,23 @@ from typing import Any
 import numpy as np
 from astropy import units as u
 from astropy.coordinates import Angle, SkyCoord
-from astropy.table import Table
+from astropy.table import Column, Table
 from astropy.time import Time
 from numpy.typing import NDArray
 
-from obscluster.columns import full_turn, numbers
+from obscluster.archive.quantities import QUANTITIES, column_of, is_known_name, texts_of
+from obscluster.columns import full_turn, is_numeric
 from obscluster.exceptions import RequestError, unknown_name
-from obscluster.gadf.time import has_time_ref, time_ref_from_header
+from obscluster.gadf.time import time_ref_from_header
 
-__all__ = ["SELECTION_TYPES", "Selection", "cut_flow", "pointing", "selection_mask"]
+__all__ = [
+    "SELECTION_TYPES",
+    "Selection",
+    "cut_flow",
+    "passing",
+    "pointing",
+    "selection_mask",
+]
 
 Selection = Mapping[str, Any]
 Mask = NDArray[np.bool_]
@@ -42,7 +52,12 @@ _FRAMES = ("icrs", "galactic")
 
 
 def selection_mask(table: Table, selection: Selection) -> Mask:
-    """Rows of an observation table that pass one selection.
+    """Rows of an observation table that pass one selection, see `passing`."""
+    return passing(table, selection)[0]
+
+
+def passing(table: Table, selection: Selection) -> tuple[Mask, Mask]:
+    """Rows of an observation table that pass one selection, and those of which one knows.
 
     Parameters
     ----------
@@ -53,8 +68,8 @@ def selection_mask(table: Table, selection: Selection) -> Mask:
 
     Returns
     -------
-    mask : `~numpy.ndarray`
-        True where the row passes, shape (n_obs,).
+    mask, known : `~numpy.ndarray`
+        True where the row passes, and where it is known whether it does, shape (n_obs,).
 
     Raises
     ------
@@ -77,7 +92,7 @@ def selection_mask(table: Table, selection: Selection) -> Mask:
         if name not in keywords:
             raise RequestError(f"selection {kind} needs {name}; given: {', '.join(keywords)}")
     inside, known_value = function(table, **keywords)
-    return known_value & (~inside if inverted else inside)
+    return known_value & (~inside if inverted else inside), known_value
 
 
 def cut_flow(table: Table, selections: Selection | Sequence[Selection]) -> Table:
@@ -93,17 +108,25 @@ def cut_flow(table: Table, selections: Selection | Sequence[Selection]) -> Table
     Returns
     -------
     cut_flow : `~astropy.table.Table`
-        One row per step, the first being the whole table: ``selection``, ``passed``, ``dropped``.
+        One row per step, the first being the whole table: ``selection``, ``passed``, ``dropped``,
+        and of those that were dropped, how many are ``outside`` and how many ``unknown``.
+        ``meta["unknown"]`` has the OBS_ID of the latter for each step that has any.
     """
     steps = [selections] if isinstance(selections, Mapping) else list(selections)
     passed = np.ones(len(table), dtype=bool)
-    rows = [("all observations", len(table), 0)]
+    rows = [("all observations", len(table), 0, 0, 0)]
+    unknown: dict[str, list[int]] = {}
     for step in steps:
-        before = int(passed.sum())
-        passed &= selection_mask(table, step)
-        after = int(passed.sum())
-        rows.append((describe(step), after, before - after))
-    return Table(rows=rows, names=["selection", "passed", "dropped"])
+        inside, known = passing(table, step)
+        n_before, lost = int(passed.sum()), passed & ~known
+        passed &= inside
+        n_passed, n_unknown = int(passed.sum()), int(lost.sum())
+        n_dropped = n_before - n_passed
+        rows.append((describe(step), n_passed, n_dropped, n_dropped - n_unknown, n_unknown))
+        if n_unknown:
+            unknown[describe(step)] = np.asarray(table["OBS_ID"])[lost].tolist()
+    names = ["selection", "passed", "dropped", "outside", "unknown"]
+    return Table(rows=rows, names=names, meta={"unknown": unknown} if unknown else {})
 
 
 def describe(selection: Selection) -> str:
@@ -118,25 +141,26 @@ def describe(selection: Selection) -> str:
         "time_box": f"time {_plain(get('time_range'))}"
         + (" in part" if get("partial_overlap") else ""),
         "par_box": f"{get('variable')} {_plain(get('value_range'))}",
+        "par_values": f"{get('variable')} = {', '.join(map(_plain, _several(get('values'))))}",
     }.get(str(get("type")), str(dict(selection)))
     return f"not {text}" if get("inverted") else text
 
 
 def pointing(table: Table) -> SkyCoord:
-    """Pointing directions of an observation table in ICRS, shape (n_obs,).
+    """Pointing directions of an observation table in ICRS, shape (n_obs,), NaN where unknown.
 
     Raises
     ------
     RequestError
-        If the table has neither RA_PNT and DEC_PNT nor GLON_PNT and GLAT_PNT.
+        If no run has a direction.
     """
-    for lon, lat, frame in (("RA_PNT", "DEC_PNT", "icrs"), ("GLON_PNT", "GLAT_PNT", "galactic")):
-        if lon in table.colnames and lat in table.colnames:
-            coords = [Angle(numbers(table[name], u.deg), u.deg) for name in (lon, lat)]
-            # No place on the sky is a missing value.
-            coords[1] = np.where(abs(coords[1]) <= 90 * u.deg, coords[1], np.nan * u.deg)
-            return SkyCoord(*coords, frame=frame).icrs
-    raise RequestError("the observation table has no RA_PNT and DEC_PNT, so no sky selection works")
+    ra, dec = (column_of(table, name).value for name in ("RA_PNT", "DEC_PNT"))
+    if len(table) and not np.isfinite(ra * dec).any():
+        raise RequestError(
+            "no run says where it pointed (RA_PNT and DEC_PNT, or GLON_PNT and GLAT_PNT), so no "
+            "sky selection works"
+        )
+    return SkyCoord(ra, dec, frame="icrs")
 
 
 def _sky_circle(
@@ -166,15 +190,12 @@ def _sky_box(
 
 
 def _time_box(table: Table, time_range: Any, partial_overlap: bool = False) -> tuple[Mask, Mask]:
-    for name in ("TSTART", "TSTOP"):
-        if name not in table.colnames:
-            raise RequestError(f"the observation table has no {name}, so no time selection works")
-    if not has_time_ref(table.meta):
-        raise RequestError("the observation table has no MJDREFI keyword: its times are relative")
-    try:
-        reference = time_ref_from_header(table.meta)
-    except (KeyError, ValueError) as error:
-        raise RequestError(f"the observation table has no usable time reference: {error}") from None
+    start, stop = (column_of(table, name).value.to_value(u.d) for name in ("start", "stop"))
+    if len(table) and not np.isfinite(start + stop).any():
+        raise RequestError(
+            "no run says when it was taken (TSTART, TSTOP, and MJDREFI for their reference), so no "
+            f"time selection works{_of_reference(table)}"
+        )
     pair = _pair("time_range", time_range)
     try:
         first, last = (Time(value) for value in pair)
@@ -183,31 +204,84 @@ def _time_box(table: Table, time_range: Any, partial_overlap: bool = False) -> t
         raise RequestError(
             f"time_range {_plain(time_range)}: not two times; write them as {example}"
         ) from None
-    start, stop = (numbers(table[name], u.s) for name in ("TSTART", "TSTOP"))
-    lo, hi = ((time - reference).to_value(u.s) for time in (first, last))
+    lo, hi = first.tt.mjd, last.tt.mjd
+    if lo > hi:
+        raise RequestError(f"time_range {_plain(time_range)}: the first time is after the second")
     inside = (lo <= stop) & (hi >= start) if partial_overlap else (lo <= start) & (hi >= stop)
     return inside, np.isfinite(start) & np.isfinite(stop)
 
 
+def _of_reference(table: Table) -> str:
+    """What is wrong with the time reference of an observation table, empty if nothing is."""
+    try:
+        time_ref_from_header(table.meta)
+    except KeyError:
+        return ""
+    except ValueError as error:
+        return f": {error}"
+    return ""
+
+
 def _par_box(table: Table, variable: str, value_range: Any) -> tuple[Mask, Mask]:
-    if variable not in table.colnames:
-        raise RequestError(
-            unknown_name("column of the observation table", str(variable), table.colnames)
-        )
-    column = table[variable]
     pair = _pair("value_range", value_range)
-    if column.dtype.kind in "USO":
+    if _is_text(table, variable):
         if pair[0] != pair[1]:
             raise RequestError(f"{variable} holds text; give the same value twice to select it")
-        return np.asarray(column) == str(pair[0]), ~np.ma.getmaskarray(np.ma.asarray(column))
-    unit = column.unit or u.one
+        texts = texts_of(table, variable)
+        return texts == str(pair[0]).strip(), texts != ""
+    values, unit = _numbers(table, variable)
     limits = np.array([_value(variable, x, unit) for x in pair])
-    values = numbers(column)
-    turn = full_turn(variable, column)
+    turn = full_turn(variable, Column([], unit=unit))
     if turn is not None:
         to_deg = 360 / turn
         return _in_cyclic_range(values * to_deg, limits * to_deg), np.isfinite(values)
+    if limits[0] > limits[1]:
+        raise RequestError(f"{variable} {_plain(pair)}: the lower limit is above the upper one")
     return _in_range(values, limits), np.isfinite(values)
+
+
+def _par_values(table: Table, variable: str, values: Any) -> tuple[Mask, Mask]:
+    wanted = _several(values)
+    if not wanted:
+        raise RequestError(f"{variable}: no value to select")
+    if _is_text(table, variable):
+        texts = texts_of(table, variable)
+        found = {str(value).strip() for value in wanted}
+        for value in found - {*texts.tolist()}:
+            known = sorted({text for text in texts.tolist() if text})
+            raise RequestError(unknown_name(f"value of {variable}", value, known))
+        return np.isin(texts, list(found)), texts != ""
+    numbers, unit = _numbers(table, variable)
+    limits = np.array([_value(variable, value, unit) for value in wanted])
+    return np.isin(numbers, limits), np.isfinite(numbers)
+
+
+def _several(values: Any) -> list[Any]:
+    return [values] if isinstance(values, str) or np.ndim(values) == 0 else list(values)
+
+
+def _is_text(table: Table, variable: str) -> bool:
+    """Whether a quantity is text, of which a range means nothing."""
+    if variable in QUANTITIES:
+        return False
+    if variable in table.colnames:
+        return table[variable].dtype.kind in "USO"
+    if not is_known_name(table, variable):
+        known = {*table.colnames, *QUANTITIES}
+        raise RequestError(unknown_name("column of the observation table", str(variable), known))
+    return not np.isfinite(column_of(table, variable).value).any()
+
+
+def _numbers(table: Table, variable: str) -> tuple[NDArray[np.float64], u.UnitBase]:
+    known = column_of(table, variable)
+    values = np.asarray(known.value.value)
+    if len(table) and variable not in table.colnames and not np.isfinite(values).any():
+        there = [name for name in table.colnames if is_numeric(table[name])]
+        where = "neither the obs-index nor the headers have it"
+        if getattr(table, "files", None) is None:
+            raise RequestError(unknown_name("column of the observation table", variable, there))
+        raise RequestError(f"{variable} of no run is known: {where}")
+    return values, known.value.unit
 
 
 SELECTION_TYPES: dict[
@@ -217,6 +291,7 @@ SELECTION_TYPES: dict[
     "sky_box": (_sky_box, ("lon", "lat"), ("frame", "border")),
     "time_box": (_time_box, ("time_range",), ("partial_overlap",)),
     "par_box": (_par_box, ("variable", "value_range"), ()),
+    "par_values": (_par_values, ("variable", "values"), ()),
 }
 """Type of a selection to its function, the keywords that it needs, and those that it takes."""
 

@@ -8,30 +8,36 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-from astropy.table import Table, unique
+from astropy.table import Table
 from numpy.typing import NDArray
 
 from obscluster.exceptions import (
     ArchiveError,
+    DataError,
     ObsClusterWarning,
     RequestError,
     SkippedRunWarning,
 )
+from obscluster.gadf.discover.obs_index import KEYWORDS, make_obs_index
 from obscluster.gadf.hdu_index import HDUIndex
 from obscluster.gadf.index import (
     HDU_INDEX,
     OBS_INDEX,
     expand_path,
     find_index,
+    has_index,
     read_index,
+    whole_number,
 )
+from obscluster.gadf.keywords import HeaderNumbers
 from obscluster.gadf.remote import is_remote
-from obscluster.obs_table import ObservationTable, as_obs_ids
+from obscluster.obs_table import ObservationTable, RunFiles, as_obs_ids, several_rows
 from obscluster.observation import IRF_TYPES, Observation
 from obscluster.observations import Observations
 
 __all__ = ["DataStore", "Observation", "Observations"]
 
+_KINDS = (OBS_INDEX, HDU_INDEX)
 # What must be in a run, by the names that Gammapy gives to these requirements.
 _REQUIRED = {
     "full-enclosure": ("events", "gti", "aeff", "edisp", "psf", "bkg"),
@@ -62,6 +68,7 @@ class DataStore:
         base_dir: str | os.PathLike[str],
         hdu_table_filename: str | None = None,
         obs_table_filename: str | None = None,
+        strict: bool = True,
     ) -> DataStore:
         """Open an archive by its index files, plain or gzipped.
 
@@ -73,29 +80,44 @@ class DataStore:
             ``s3://bucket/archive``, see `obscluster.gadf.remote`.
         hdu_table_filename, obs_table_filename : str, optional
             Names of the index files where they are not ``hdu-index.fits.gz`` and
-            ``obs-index.fits.gz``, relative to ``base_dir``.
+            ``obs-index.fits.gz``, relative to ``base_dir``; with the number or the name of an HDU
+            where a file has several tables, ``index.fits[OBS_INDEX]``. Environment variables are
+            expanded.
+        strict : bool
+            Raise an error where the unit of a column of GADF cannot be used.
 
         Raises
         ------
         ArchiveError
-            If the directory or an index file is missing or cannot be read.
+            If the directory or an index file is missing or cannot be read, or a unit cannot be
+            used.
+
+        Warns
+        -----
+        ObsClusterWarning
+            If there is no obs-index, so that the headers of all runs are read; if rows are there
+            twice; if a file has several tables that may be the index.
 
         Examples
         --------
         >>> data_store = DataStore.from_dir("$GAMMAPY_DATA/hess-dl3-dr1")  # doctest: +SKIP
         """
-        directory = _index_directory(expand_path(base_dir))
-        obs_path = find_index(directory, OBS_INDEX, obs_table_filename)
+        named = hdu_table_filename is not None or obs_table_filename is not None
+        directory = _index_directory(expand_path(base_dir), named)
         hdu_path = find_index(directory, HDU_INDEX, hdu_table_filename)
-        obs_table = ObservationTable.read(obs_path)
-        # Rows are ordered by OBS_ID and unique in it, as users of Gammapy know it.
-        obs_ids = np.asarray(obs_table["OBS_ID"])
-        if (np.diff(obs_ids) <= 0).any():
-            obs_table = unique(obs_table, keys="OBS_ID")
         hdu_table = read_index(hdu_path)
         hdu_table.meta["BASE_DIR"] = str(directory)
-        data_store = cls(HDUIndex(hdu_table, directory), obs_table)
-        data_store.index_files = (obs_path, hdu_path)
+        hdu_index = HDUIndex(hdu_table, directory)
+        index_files: tuple[Path, ...] = (hdu_path,)
+        if obs_table_filename is None and not has_index(directory, OBS_INDEX):
+            obs_table = _from_headers(hdu_index)
+        else:
+            obs_path = find_index(directory, OBS_INDEX, obs_table_filename)
+            index_files = (obs_path, hdu_path)
+            obs_table = _in_order(ObservationTable.read(obs_path, strict), obs_path)
+        obs_table.files = RunFiles(hdu_index, str(index_files[0]))
+        data_store = cls(hdu_index, obs_table)
+        data_store.index_files = index_files
         return data_store
 
     @classmethod
@@ -153,7 +175,9 @@ class DataStore:
             warnings.warn(text, SkippedRunWarning, stacklevel=2)
         found.hdu_table.meta["BASE_DIR"] = str(found.base_dir)
         obs_table = ObservationTable(found.obs_table, copy=False)
-        return cls(HDUIndex(found.hdu_table, found.base_dir), obs_table)
+        hdu_index = HDUIndex(found.hdu_table, found.base_dir)
+        obs_table.files = RunFiles(hdu_index)
+        return cls(hdu_index, obs_table)
 
     @property
     def base_dir(self) -> Path:
@@ -211,7 +235,7 @@ class DataStore:
 
     def get_observations(
         self,
-        obs_id: Iterable[int] | None = None,
+        obs_id: Iterable[int] | ObservationTable | None = None,
         skip_missing: bool = False,
         required_irf: str | Sequence[str] = "all-optional",
     ) -> Observations:
@@ -219,8 +243,9 @@ class DataStore:
 
         Parameters
         ----------
-        obs_id : iterable of int, optional
-            Which, in this order; all of the obs-index unless told.
+        obs_id : iterable of int or `~obscluster.obs_table.ObservationTable`, optional
+            Which, in this order; all of the obs-index by default. Of an OBS_ID with several rows
+            (event types), pass the selected rows.
         skip_missing : bool
             Leave out what the hdu-index does not know, instead of raising an error.
         required_irf : str or sequence of str
@@ -230,14 +255,17 @@ class DataStore:
         Raises
         ------
         RequestError
-            If an observation is not in the archive, or the requirement is unknown.
+            If an observation is not in the archive, has several rows, or the requirement is
+            unknown.
         """
         required = _REQUIRED.get(required_irf) if isinstance(required_irf, str) else required_irf
         if required is None or not set(required) <= {"events", "gti", *IRF_TYPES}:
             raise RequestError(
                 f"required_irf {required_irf!r}; expected {', '.join(_REQUIRED)} or HDU types"
             )
-        wanted = as_obs_ids(self.obs_table["OBS_ID"] if obs_id is None else obs_id)
+        table = obs_id if isinstance(obs_id, Table) else self.obs_table
+        whole = obs_id is None or isinstance(obs_id, Table)
+        wanted = as_obs_ids(table["OBS_ID"] if whole else obs_id)  # type: ignore[arg-type]
         known = np.isin(wanted, self.hdu_index.obs_ids)
         if not (known.all() or skip_missing):
             more = f" and {(~known).sum() - 1} more" if (~known).sum() > 1 else ""
@@ -245,31 +273,86 @@ class DataStore:
                 f"{self.base_dir}: the hdu-index has no run {wanted[~known][0]}{more}; "
                 "pass skip_missing=True to go on without"
             )
-        have = np.asarray(self.obs_table["OBS_ID"])
+        have = np.asarray(table["OBS_ID"])
+        order = np.argsort(have, kind="stable")
+        if whole:
+            places, listed = np.arange(len(have)), np.ones(len(have), dtype=bool)
+        else:
+            at = np.searchsorted(have, wanted, sorter=order)
+            places = order[np.minimum(at, max(len(have) - 1, 0))] if len(have) else at
+            listed = np.isin(wanted, have)
+        text = several_rows(table[np.isin(have, wanted)])
+        if text:
+            raise RequestError(f"{self.base_dir}: {text}")
         observations = []
-        wanted = wanted[known]
-        places = np.searchsorted(have, wanted)
-        listed = np.isin(wanted, have)
-        for obs, place, in_table in zip(
-            wanted.tolist(), places.tolist(), listed.tolist(), strict=True
+        for obs, place, in_table, in_index in zip(
+            wanted.tolist(), places.tolist(), listed.tolist(), known.tolist(), strict=True
         ):
-            locations = self.hdu_index.locations(obs)
+            if not in_index:
+                continue
+            row = table[place] if in_table else None
+            key = (obs,) if row is None else self.hdu_index.key_of(row)
+            locations = self.hdu_index.locations(*key)
             if all(name in locations for name in required):
-                index_row = self.obs_table[place] if in_table else None
-                observations.append(Observation(obs, locations, index_row, self.base_dir))
+                observations.append(Observation(obs, locations, row, self.base_dir))
         return Observations(observations)
 
 
-def _index_directory(directory: Path) -> Path:
+def _in_order(table: ObservationTable, path: Path) -> ObservationTable:
+    """Rows ordered by OBS_ID, as users of Gammapy know it; one that is there twice counts once."""
+    obs_ids = np.asarray(table["OBS_ID"])
+    if not (np.diff(obs_ids) <= 0).any():
+        return table
+    table = table[np.argsort(obs_ids, kind="stable")]
+    # Rows that differ are of event types, or wait for a selection.
+    sorted_ids = np.asarray(table["OBS_ID"])
+    again = np.flatnonzero(np.diff(sorted_ids, prepend=sorted_ids[:1] - 1) == 0)
+    first = np.ones(len(table), dtype=bool)
+    seen: set[tuple[str, ...]] = set()
+    for row in np.unique(np.concatenate([again, again - 1])).tolist():
+        key = tuple(repr(value) for value in table[row])
+        first[row] = key not in seen
+        seen.add(key)
+    if not first.all():
+        n_twice = int((~first).sum())
+        text = f"{path}: {n_twice} rows are there twice, word by word; each counts once"
+        warnings.warn(text, ObsClusterWarning, stacklevel=3)
+    found: ObservationTable = table[first]
+    return found
+
+
+def _from_headers(hdu_index: HDUIndex) -> ObservationTable:
+    """What an obs-index would say, from the headers of all runs."""
+    obs_ids, headers, counts = [], [], []
+    for obs_id in hdu_index.obs_ids.tolist():
+        run = Observation(obs_id, hdu_index.locations(obs_id))
+        try:
+            header = HeaderNumbers(run.header)
+            found = {key: header[key] for key in KEYWORDS if key in header}
+            n_events = whole_number(run.header.get("NAXIS2"))
+        except (DataError, ValueError):
+            # The run is there; why nothing is known of it is said where it is read.
+            found, n_events = {}, None
+        obs_ids.append(obs_id)
+        headers.append(found)
+        counts.append(n_events or 0)
+    warnings.warn(
+        f"{hdu_index.directory}: no obs-index; what it would say is taken from the headers of "
+        f"{len(obs_ids)} runs (obscluster index {hdu_index.directory} writes one)",
+        ObsClusterWarning,
+        stacklevel=3,
+    )
+    return ObservationTable(make_obs_index(obs_ids, headers, counts), copy=False)
+
+
+def _index_directory(directory: Path, named: bool) -> Path:
     """Directory that holds the index: the one named, or the only one below it.
 
     At a URL it is the one named: what is below cannot be listed over HTTP.
     """
-    if is_remote(directory):
+    if is_remote(directory) or named or any(has_index(directory, k) for k in _KINDS):
         return directory
-    if any((directory / f"{OBS_INDEX}.fits{suffix}").is_file() for suffix in ("", ".gz")):
-        return directory
-    below = sorted({path.parent for path in directory.rglob(f"{OBS_INDEX}.fits*")})
+    below = sorted({path.parent for kind in _KINDS for path in directory.rglob(f"{kind}.fits*")})
     if len(below) > 1:
         names = ", ".join(str(path.relative_to(directory)) for path in below[:5])
         raise ArchiveError(f"{directory}: holds several archives; name one of {names}")

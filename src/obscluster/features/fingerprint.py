@@ -32,7 +32,7 @@ from obscluster.features.catalog import Request, is_column
 
 __all__ = ["digest", "package_fingerprint", "request_fingerprint"]
 
-_SOURCES = ("features/*.py", "gadf/*.py", "observation.py", "columns.py")
+_SOURCES = ("features/*.py", "gadf/*.py", "archive/*.py", "observation.py", "columns.py")
 _LIBRARIES = (astropy, np, scipy)
 
 

@@ -10,10 +10,10 @@ import posixpath
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from astropy.table import Table
+from astropy.table import Row, Table
 from numpy.typing import NDArray
 
 from obscluster.exceptions import ArchiveError, MissingDataError, RequestError
@@ -23,7 +23,10 @@ from obscluster.gadf.index import expand_path
 from obscluster.gadf.irf_class import IRF_CLASSES, hdu_type_of
 from obscluster.gadf.remote import is_file, is_remote, is_url, join
 
-__all__ = ["HDUIndex", "HDULocation"]
+__all__ = ["KEY_COLUMNS", "HDUIndex", "HDULocation"]
+
+KEY_COLUMNS = ("EVENT_TYPE", "EVENT_CLASS", "INTERVAL")
+"""Columns by which both indices may have several rows of one OBS_ID."""
 
 
 class HDULocation(NamedTuple):
@@ -166,6 +169,19 @@ class HDUIndex:
         self.directory = directory
 
     @cached_property
+    def keys(self) -> tuple[str, ...]:
+        """Columns that tell parts of one OBS_ID apart, such as EVENT_TYPE."""
+        return tuple(name for name in KEY_COLUMNS if name in self.table.colnames)
+
+    def key_of(self, row: Row) -> tuple[Any, ...]:
+        """What finds the parts of a row of the obs-index: OBS_ID, and its values of `keys`."""
+        there = row.colnames
+        return (
+            int(row["OBS_ID"]),
+            *(str(row[name]).strip() if name in there else None for name in self.keys),
+        )
+
+    @cached_property
     def _order(self) -> NDArray[np.int64]:
         return np.argsort(np.asarray(self.table["OBS_ID"]), kind="stable")
 
@@ -189,13 +205,24 @@ class HDUIndex:
         """Rows of one observation, in the order of the file."""
         return self._order[self._spans.get(obs_id, slice(0, 0))]
 
-    def locations(self, obs_id: int) -> dict[str, HDULocation]:
-        """HDU type to location for one observation; of several of a type, the first."""
+    def locations(self, obs_id: int, *values: str | None) -> dict[str, HDULocation]:
+        """HDU type to location for one observation; of several of a type, the first.
+
+        Parameters
+        ----------
+        obs_id : int
+            The observation.
+        *values : str or None
+            Its values of `keys`; None for any. Parts without a value are of all.
+        """
         found: dict[str, HDULocation] = {}
+        wanted = [(self._text(k), v) for k, v in zip(self.keys, values, strict=False) if v]
         classes, types, names = (self._texts[n] for n in ("HDU_CLASS", "HDU_TYPE", "HDU_NAME"))
         directories, files = self._texts["FILE_DIR"], self._texts["FILE_NAME"]
         paths: dict[tuple[str, str], Path] = {}
         for row in self.rows(obs_id).tolist():
+            if any(texts[row] not in ("", value) for texts, value in wanted):
+                continue
             # The class tells more; types have been cut to the width of their column.
             hdu_class = classes[row]
             hdu_type = _type_of_class(hdu_class) or types[row]

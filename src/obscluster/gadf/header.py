@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property, lru_cache
 from typing import Any
 
-__all__ = ["BLOCK", "CARD", "Header", "find_card", "find_end", "parse_header"]
+__all__ = ["BLOCK", "CARD", "Header", "find_card", "find_end", "parse_header", "written_unit"]
 
 BLOCK = 2880
 CARD = 80
@@ -62,6 +62,13 @@ class _Cards(Mapping[str, Any]):
 
     def __repr__(self) -> str:
         return repr(self._all)
+
+    def comment(self, key: str) -> str:
+        """Text behind the slash of a keyword's card; empty if there is none."""
+        start = find_card(self._raw, key, self._stop)
+        card = self._raw[start + _VALUE_AT : start + CARD].decode("latin-1") if start >= 0 else ""
+        value = _VALUE.match(card)
+        return "" if value is None else card[value.end() :].strip().removeprefix("/").strip()
 
     def _find(self, key: object) -> Any:
         if not isinstance(key, str):
@@ -140,6 +147,13 @@ def _parse_cards(text: str) -> dict[str, Any]:
             header[key] = value
             continued = key if isinstance(value, str) and value.endswith("&") else None
     return header
+
+
+def written_unit(header: Header, key: str) -> str:
+    """Unit of a keyword, from brackets at the beginning of its comment (FITS 4.0, 4.3.2)."""
+    comment = header.comment(key) if isinstance(header, _Cards) else ""
+    unit, closed, _ = comment.removeprefix("[").partition("]")
+    return unit.strip() if closed and comment.startswith("[") else ""
 
 
 def find_end(raw: bytes, start: int = 0) -> int:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+from astropy import units as u
 from astropy.table import Column, MaskedColumn, Table
 
 from obscluster.exceptions import (
@@ -22,6 +23,7 @@ from obscluster.exceptions import (
 )
 from obscluster.gadf.fits import FitsFile
 from obscluster.gadf.hdu import HDU
+from obscluster.gadf.keywords import unit_of_column
 from obscluster.gadf.remote import is_file, is_remote, is_url, make_path
 from obscluster.gadf.units import parse_unit
 
@@ -30,6 +32,7 @@ __all__ = [
     "OBS_INDEX",
     "expand_path",
     "find_index",
+    "has_index",
     "read_index",
     "whole_number",
     "write_index",
@@ -105,28 +108,58 @@ def find_index(directory: Path, kind: str, filename: str | None = None) -> Path:
     searched = "; below a URL nothing is searched, so name the directory itself" if remote else ""
     raise ArchiveError(
         f"{directory}: no {' or '.join(names)}; the directory of an archive holds "
-        f"{OBS_INDEX}.fits.gz and {HDU_INDEX}.fits.gz{searched}"
+        f"{OBS_INDEX}.fits.gz and {HDU_INDEX}.fits.gz{searched}{_next_step(directory)}"
     )
 
 
-def read_index(path: Path) -> Table:
+def _next_step(directory: Path) -> str:
+    """What to do where an index is missing."""
+    if is_remote(directory):
+        return ""
+    return (
+        f"; obscluster index {directory} writes them from the headers, and --obs-index and "
+        "--hdu-index name others"
+    )
+
+
+def has_index(directory: Path, kind: str) -> bool:
+    """Whether an archive has an index file of the usual name.
+
+    Parameters
+    ----------
+    directory : `~pathlib.Path`
+        The archive, also at a URL.
+    kind : {"obs-index", "hdu-index"}
+        Which of the two.
+    """
+    there = is_file if is_remote(directory) else Path.is_file
+    try:
+        return any(there(directory / (kind + suffix)) for suffix in _SUFFIXES)
+    except MissingDataError:
+        return False
+
+
+def read_index(path: Path, strict: bool = True) -> Table:
     """Index table of an archive, with units; the header is in its ``meta``.
 
     Parameters
     ----------
     path : `~pathlib.Path`
         The obs-index or hdu-index file.
+    strict : bool
+        Raise an error where the unit of a column of GADF cannot be used; else it is kept as it is.
 
     Returns
     -------
     table : `~astropy.table.Table`
         Text columns as str, numbers in native byte order; OBS_ID as int64 whatever its type in
-        the file. Missing integers (TNULL) are masked.
+        the file. Missing integers (TNULL) are masked. Columns of GADF that come without a unit
+        have that of the specification.
 
     Raises
     ------
     ArchiveError
-        If the file cannot be read, holds no table, or has no usable OBS_ID.
+        If the file cannot be read, holds no table, or has no usable OBS_ID or unit.
     """
     try:
         with FitsFile(path) as file:
@@ -137,7 +170,7 @@ def read_index(path: Path) -> Table:
                     f"{path}: no column OBS_ID, so it is not an index of observations; "
                     f"tables in it: {'; '.join(found) or 'none'}"
                 )
-            columns = [_read_column(hdu, name) for name in hdu.colnames]
+            columns = [_read_column(hdu, name, strict) for name in hdu.colnames]
     except DataError as error:
         raise ArchiveError(f"index file {error}") from None
     table = Table(columns, copy=False, meta=_meta(hdu))
@@ -174,13 +207,20 @@ def write_index(table: Table, path: Path) -> None:
     path.write_bytes(gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
 
 
-def _read_column(hdu: HDU, name: str) -> Column:
-    values, unit = hdu.column(name), hdu.unit(name)
-    parsed = parse_unit(unit) if unit else None
+def _read_column(hdu: HDU, name: str, strict: bool) -> Column:
+    values, text = hdu.column(name), hdu.unit(name)
+    unit = parse_unit(text) if text else None
+    try:
+        expected = unit_of_column(name, text, hdu.header)
+        unit = unit if expected is None else None if expected == u.one else expected
+    except ValueError as error:
+        if strict:
+            next_step = "correct the file, or name another index by --obs-index FILE"
+            raise ArchiveError(f"{hdu.path}, HDU {hdu.name}: {error}; {next_step}") from None
     null = hdu.null(name)
     if null is not None and values.dtype.kind in "iu":
-        return MaskedColumn(values, name=name, unit=parsed, mask=values == null)
-    return Column(values, name=name, unit=parsed)
+        return MaskedColumn(values, name=name, unit=unit, mask=values == null)
+    return Column(values, name=name, unit=unit)
 
 
 def _meta(hdu: HDU) -> dict[str, Any]:

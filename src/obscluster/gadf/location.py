@@ -15,7 +15,11 @@ from astropy.coordinates import EarthLocation
 
 __all__ = ["LOCATION_KEYS", "SITES", "location_from_keywords", "location_of_telescope"]
 
-LOCATION_KEYS = ("GEOLON", "GEOLAT", "GEOALT", "ALTITUDE", "OBSGEO-L", "OBSGEO-B", "OBSGEO-H")
+_GEOCENTRIC = ("OBSGEO-X", "OBSGEO-Y", "OBSGEO-Z")
+LOCATION_KEYS = (
+    *("GEOLON", "GEOLAT", "GEOALT", "ALTITUDE", "OBSGEO-L", "OBSGEO-B", "OBSGEO-H"),
+    *_GEOCENTRIC,
+)
 """Keywords that say where: those of GADF, and those of FITS 4.0 (used by LST and MAGIC)."""
 
 SITES = {
@@ -37,11 +41,13 @@ _ALIASES = {
     **dict.fromkeys(("MAGIC1", "MAGIC2", "MAGICI", "MAGICII"), "MAGIC"),
     **dict.fromkeys(("HESSI", "HESSII"), "HESS"),
 }
+# Distances from the centre of the Earth that are a place on it, in metres.
+_EARTH = (6.3e6, 6.4e6)
 _RANGES = (("longitude", 360.0), ("latitude", 90.0), ("height", 20_000.0))
 
 
 def location_from_keywords(values: Mapping[str, Any]) -> EarthLocation | None:
-    """Location from GEOLON, GEOLAT and ALTITUDE (or GEOALT), or OBSGEO-L, -B and -H.
+    """Location from GEOLON, GEOLAT and ALTITUDE (or GEOALT), OBSGEO-L, -B and -H, or -X, -Y and -Z.
 
     Parameters
     ----------
@@ -62,6 +68,13 @@ def location_from_keywords(values: Mapping[str, Any]) -> EarthLocation | None:
     for keys in (("GEOLON", "GEOLAT", height), ("OBSGEO-L", "OBSGEO-B", "OBSGEO-H")):
         if all(values.get(key) is not None for key in keys):
             return _location(*[_number(key, values[key], *r) for key, r in _with_ranges(keys)])
+    if all(values.get(key) is not None for key in _GEOCENTRIC):
+        x, y, z = (_number(key, values[key], "coordinate", _EARTH[1]) for key in _GEOCENTRIC)
+        distance = float(np.hypot(np.hypot(x, y), z))
+        if not _EARTH[0] <= distance <= _EARTH[1]:
+            text = f"OBSGEO-X, -Y and -Z are {distance:.4g} m from the centre of the Earth"
+            raise ValueError(f"{text}; expected a place on it")
+        return EarthLocation.from_geocentric(x, y, z, unit=u.m)
     return None
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from astropy.coordinates import EarthLocation
 
 from obscluster.exceptions import DataError
+from obscluster.gadf.keywords import NUMBERS, number_of
 from obscluster.gadf.location import location_from_keywords, location_of_telescope
 
 __all__ = ["Keywords", "ObservationMeta", "make_meta"]
@@ -27,7 +28,8 @@ class ObservationMeta:
     location : `~astropy.coordinates.EarthLocation` or None
         Place of the telescopes.
     deadtime_fraction : float
-        Part of the time in which nothing could be recorded.
+        Part of the time in which nothing could be recorded, by DEADC, or LIVETIME over ONTIME; NaN
+        where neither is known.
     optional : mapping
         Every keyword of the EVENTS header and every column of the obs-index by its name, such as
         ``MUONEFF``; where both have it, the header counts, which is more precise.
@@ -56,7 +58,11 @@ class Keywords(Mapping[str, Any]):
 
     def __getitem__(self, key: str) -> Any:
         value = self._header.get(key)
-        return self._index_row[key] if value is None else value
+        if value is None:
+            return self._index_row[key]
+        # What is no number does not hide one.
+        unusable = key in NUMBERS and key in self._index_row and np.isnan(number_of(key, value))
+        return self._index_row[key] if unusable else value
 
     def __iter__(self) -> Iterator[str]:
         given = (key for key, value in self._header.items() if value is not None)
@@ -90,26 +96,17 @@ def make_meta(
     Raises
     ------
     ValueError
-        If a number of the location or the dead time is none.
+        If a number of the location is none.
     """
     optional = Keywords(index_row, header)
-    dead = optional.get("DEADC")
-    fraction = 0.0 if dead is None else 1.0 - _number("DEADC", dead)
+    deadc = number_of("DEADC", optional.get("DEADC"))
+    if np.isnan(deadc):
+        livetime, ontime = (number_of(key, optional.get(key)) for key in ("LIVETIME", "ONTIME"))
+        deadc = livetime / ontime if ontime > 0 else np.nan
     location = location_from_keywords(optional)
     if location is None and more_keywords is not None:
         with suppress(DataError):
             location = location_from_keywords(more_keywords())
     if location is None:
         location = location_of_telescope(str(optional.get("TELESCOP") or ""))
-    return ObservationMeta(obs_id, location, fraction, optional)
-
-
-def _number(key: str, value: Any) -> float:
-    try:
-        # Numbers come as text in some productions.
-        number = float(value)
-    except (TypeError, ValueError):
-        number = np.nan
-    if not np.isfinite(number):
-        raise ValueError(f"{key} = {value!r}; expected a number")
-    return number
+    return ObservationMeta(obs_id, location, 1.0 - deadc, optional)

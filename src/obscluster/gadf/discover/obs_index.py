@@ -8,10 +8,12 @@ text. It is computed where the specification says how.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
+from astropy import units as u
 from astropy.table import Column, MaskedColumn, Table
 from numpy.typing import NDArray
 
@@ -20,7 +22,12 @@ from obscluster.gadf.discover.pointing import fill_pointing
 from obscluster.gadf.discover.times import TIME_KEYS, Times, common_times, dates
 from obscluster.gadf.header import Header
 from obscluster.gadf.index import whole_number
-from obscluster.gadf.location import location_of_telescope
+from obscluster.gadf.keywords import NUMBERS, number_of
+from obscluster.gadf.location import (
+    LOCATION_KEYS,
+    location_from_keywords,
+    location_of_telescope,
+)
 
 __all__ = ["GADF", "KEYWORDS", "make_obs_index"]
 
@@ -35,42 +42,15 @@ GADF = {
 """Keywords of every index table."""
 
 
-class _Number(NamedTuple):
-    """A column of floating-point numbers; beyond its limits a value is taken for damaged."""
-
-    description: str
-    unit: str | None = None
-    limit: float = np.inf
-    required: bool = True
-
-
-_NUMBERS = {
-    "RA_PNT": _Number("Pointing right ascension", "deg", 720),
-    "DEC_PNT": _Number("Pointing declination", "deg", 90),
-    "GLON_PNT": _Number("Pointing Galactic longitude", "deg", 720),
-    "GLAT_PNT": _Number("Pointing Galactic latitude", "deg", 90),
-    "ZEN_PNT": _Number("Zenith angle", "deg", 180),
-    "ALT_PNT": _Number("Altitude", "deg", 90),
-    "AZ_PNT": _Number("Azimuth", "deg", 720),
-    "RA_OBJ": _Number("Target right ascension", "deg", 720, False),
-    "DEC_OBJ": _Number("Target declination", "deg", 90, False),
-    "ONTIME": _Number("Time with dead time", "s", 1e10),
-    "LIVETIME": _Number("Live time", "s", 1e10),
-    "DEADC": _Number("Dead time correction", None, 100),
-    "TSTART": _Number("Start time", "s", 1e10),
-    "TSTOP": _Number("Stop time", "s", 1e10),
-    "MUONEFF": _Number("Muon efficiency", required=False),
-    "NSBLEVEL": _Number("Night-sky background", required=False),
-    "BROKPIX": _Number("Fraction of broken pixels", required=False),
-    "TRGRATE": _Number("System trigger rate", "Hz", required=False),
-    "ZTRGRATE": _Number("Zenith-equivalent trigger rate", "Hz", required=False),
-    "AIRTEMP": _Number("Air temperature in deg C", required=False),
-    "PRESSURE": _Number("Air pressure", "hPa", required=False),
-    "RELHUM": _Number("Relative humidity", required=False),
-    "GEOLON": _Number("Longitude of the telescopes", "deg", 360, False),
-    "GEOLAT": _Number("Latitude of the telescopes", "deg", 90, False),
-    "ALTITUDE": _Number("Altitude of the telescopes", "m", 1e5, False),
-}
+# Columns of numbers, of which those of the second line are left out where no run has a value.
+_NUMBERS = (
+    *("RA_PNT", "DEC_PNT", "GLON_PNT", "GLAT_PNT", "ZEN_PNT", "ALT_PNT", "AZ_PNT"),
+    *("ONTIME", "LIVETIME", "DEADC", "TSTART", "TSTOP"),
+)
+_OPTIONAL = (
+    *("RA_OBJ", "DEC_OBJ", "MUONEFF", "NSBLEVEL", "BROKPIX", "TRGRATE", "ZTRGRATE"),
+    *("AIRTEMP", "PRESSURE", "RELHUM", "GEOLON", "GEOLAT", "ALTITUDE"),
+)
 _TEXTS = {
     "OBJECT": "Target",
     "OBS_MODE": "Observation mode",
@@ -97,8 +77,8 @@ _ALIASES = {
     "ALTITUDE": ("GEOALT", "ALTITUDE", "OBSGEO-H"),
 }
 KEYWORDS = (
-    *("OBS_ID", "N_TELS", "QUALITY", "TIMEUNIT", "TIMEREF", *TIME_KEYS),
-    *(*_NUMBERS, *_TEXTS, *(key for keys in _ALIASES.values() for key in keys)),
+    *("OBS_ID", "N_TELS", "QUALITY", "TIMEREF", *TIME_KEYS, *LOCATION_KEYS),
+    *(*_NUMBERS, *_OPTIONAL, *_TEXTS, *(key for keys in _ALIASES.values() for key in keys)),
 )
 """Keywords of an EVENTS header that this module uses."""
 
@@ -133,8 +113,8 @@ def make_obs_index(
         in columns.
     """
     numbers = {
-        name: np.array([_number(header, name, spec.limit) for header in headers], dtype=np.float64)
-        for name, spec in _NUMBERS.items()
+        name: np.array([_number(header, name) for header in headers], dtype=np.float64)
+        for name in (*_NUMBERS, *_OPTIONAL)
     }
     texts = {name: [_text(header, name) for header in headers] for name in _TEXTS}
     times = common_times(headers, numbers["TSTART"], numbers["TSTOP"])
@@ -142,6 +122,7 @@ def make_obs_index(
     _fill_durations(numbers)
     _fill_dates(texts, times)
     drift = np.array([mode.upper() == "DRIFT" for mode in texts["OBS_MODE"]], dtype=bool)
+    _fill_sites(numbers, headers)
     given = {name: numbers[name] for name in _SITE}
     numbers |= _known_sites(given, texts["TELESCOP"])
     fill_pointing(numbers, drift, times)
@@ -156,9 +137,10 @@ def make_obs_index(
         "EVENT_COUNT": Column(np.array(n_events, dtype=np.int64), description="Number of events"),
     }
     for name, values in numbers.items():
-        spec = _NUMBERS[name]
-        if spec.required or np.isfinite(values).any():
-            columns[name] = Column(values, unit=spec.unit, description=spec.description)
+        spec = NUMBERS[name]
+        if name in _NUMBERS or np.isfinite(values).any():
+            unit = None if spec.unit == u.one else spec.unit
+            columns[name] = Column(values, unit=unit, description=spec.description)
     for name, words in texts.items():
         if name in _REQUIRED_TEXTS or any(words):
             columns[name] = Column(np.array(words, dtype=np.str_), description=_TEXTS[name])
@@ -172,16 +154,9 @@ def _value(header: Header, name: str) -> Any:
     return next((header[key] for key in keys if header.get(key) is not None), None)
 
 
-def _number(header: Header, name: str, limit: float) -> float:
-    value = _value(header, name)
-    if value is None or isinstance(value, bool):
-        return np.nan
-    try:
-        # Numbers come as text in some productions.
-        number = float(value)
-    except (ValueError, OverflowError):
-        return np.nan
-    return number if np.isfinite(number) and abs(number) <= limit else np.nan
+def _number(header: Header, name: str) -> float:
+    keys = _ALIASES.get(name, (name,))
+    return next((n for key in keys if np.isfinite(n := number_of(name, header.get(key)))), np.nan)
 
 
 def _text(header: Header, name: str) -> str:
@@ -238,6 +213,17 @@ def _quality(headers: Sequence[Header]) -> Column:
     # The specification has a number for what is not known.
     filled = [-1 if value is None else value for value in values]
     return Column(np.array(filled, dtype=np.int64), description="Quality, -1 unknown, 0 best")
+
+
+def _fill_sites(numbers: dict[str, FloatArray], headers: Sequence[Header]) -> None:
+    """Locations that headers give otherwise than by longitude, latitude and height."""
+    for row in np.flatnonzero(np.isnan([numbers[name] for name in _SITE]).any(axis=0)).tolist():
+        with contextlib.suppress(ValueError):
+            site = location_from_keywords(headers[row])
+            if site is not None:
+                place = (site.lon.deg, site.lat.deg, site.height.to_value("m"))
+                for name, value in zip(_SITE, place, strict=True):
+                    numbers[name][row] = value
 
 
 def _known_sites(given: dict[str, FloatArray], telescopes: Sequence[str]) -> dict[str, FloatArray]:

@@ -13,6 +13,7 @@ from obscluster.gadf.hdu import HDU
 from obscluster.gadf.header import BLOCK, Header
 from obscluster.gadf.index import whole_number
 from obscluster.gadf.irf_class import IRF_CLASSES, hdu_type_of, irf_class_of
+from obscluster.gadf.keywords import HeaderNumbers
 
 __all__ = ["FileContent", "Part", "scan_file"]
 
@@ -119,8 +120,12 @@ def scan_file(path: Path) -> FileContent:
         if not events:
             return FileContent(path, None, obs_id, 0, tuple(parts))
         # Some productions say once, in the primary header, what holds for the whole file.
-        merged = {**hdus[0].header, **events[0].header}
-        header = {key: merged[key] for key in KEYWORDS if key in merged}
+        header: dict[str, Any] = {}
+        try:
+            for numbers in (HeaderNumbers(hdus[0].header), HeaderNumbers(events[0].header)):
+                header |= {key: numbers[key] for key in KEYWORDS if key in numbers}
+        except ValueError as error:
+            raise events[0].error(str(error)) from None
         return FileContent(path, header, obs_id, events[0].n_rows, tuple(parts))
 
 

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from obscluster.gadf.header import Header
 from obscluster.gadf.time import time_ref_from_header
-from obscluster.gadf.units import conversion_factor
 
 __all__ = ["TIME_KEYS", "Times", "common_times", "dates", "earth_rotation"]
 
@@ -79,17 +78,15 @@ def common_times(headers: Sequence[Header], start: FloatArray, stop: FloatArray)
     Parameters
     ----------
     headers : sequence of dict
-        With the keywords of the reference, and TIMEUNIT.
+        With the keywords of the reference.
     start, stop : `~numpy.ndarray`
-        Times as in the headers, shape (n_obs,).
+        Seconds since the reference of each header, shape (n_obs,).
 
     Returns
     -------
     times : `Times`
         Those of a run without reference are NaN, unless no run has one.
     """
-    factor = np.array([_seconds(header.get("TIMEUNIT")) for header in headers])
-    start, stop = factor * start, factor * stop
     keys = [tuple(str(header.get(key)) for key in TIME_KEYS) for header in headers]
     references = {key: _reference(headers[keys.index(key)]) for key in dict.fromkeys(keys)}
     first = next((key for key in keys if references[key] is not None), None)
@@ -114,12 +111,6 @@ def dates(times: Times, seconds: FloatArray) -> list[str]:
         with earth_rotation():
             found[known] = (times.reference + seconds[known] * u.s).utc.isot
     return [str(stamp) for stamp in found]
-
-
-def _seconds(unit: Any) -> float:
-    """Factor from TIMEUNIT, which is seconds unless told."""
-    factor = conversion_factor(unit, u.s) if isinstance(unit, str) and unit.strip() else 1.0
-    return 1.0 if factor is None else factor
 
 
 def _reference(header: Header) -> Time | None:

@@ -1,0 +1,1 @@
+"""An archive of runs: the one way to a quantity of a run."""
