@@ -84,15 +84,24 @@ class Observation:
     def __repr__(self) -> str:
         return f"<Observation {self.obs_id}: {', '.join(self.locations)}>"
 
-    def passing(self) -> Observation:
+    # Whether good time intervals are read along with the responses, see `passing`.
+    _with_gti = False
+
+    def passing(self, with_gti: bool = False) -> Observation:
         """The same observation for a passing look: what it reads is not kept here.
 
         Of many observations, what was read of each would take more memory than anything else.
+
+        Parameters
+        ----------
+        with_gti : bool
+            Good time intervals will be asked for: read them along with other parts of their file.
         """
         other = type(self).__new__(type(self))
         other.__dict__.update(self.__dict__)
         # It reads by way of the observation that made it.
         other.__dict__.pop("_pointing", None)
+        other._with_gti = with_gti
         return other
 
     @property
@@ -200,6 +209,11 @@ class Observation:
         irfs: dict[str, IRF | None] = {}
         with wanted[0][1].open() as file:
             self._keep_header(file)
+            gti = self.locations.get("gti") if self._with_gti else None
+            if gti is not None and gti.path == file.path and "gti" not in self.__dict__:
+                # What is wrong with them is said when they are looked at.
+                with suppress(DataError):
+                    self.__dict__["gti"] = read_gti(gti.find(file))
             near = None if offset is None else offset()
             for name, location in wanted:
                 hdu = location.find(file)

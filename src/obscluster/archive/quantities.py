@@ -38,7 +38,9 @@ __all__ = [
     "column_of",
     "is_known_name",
     "quantity_of",
+    "text_of",
     "texts_of",
+    "unit_of_quantity",
 ]
 
 Array = NDArray[np.float64]
@@ -434,7 +436,7 @@ def column_of(
         If the unit of the column cannot be understood.
     """
     definition = QUANTITIES.get(name)
-    unit = _unit_of_column(table, name) if definition is None else definition.unit
+    unit = unit_of_quantity(table, name) if definition is None else definition.unit
     values, source = np.full(len(table), np.nan), np.full(len(table), UNKNOWN, dtype="U9")
     note = np.full(len(table), "", dtype=object)
     from_files = files and name in ("livetime", "LIVETIME")
@@ -464,7 +466,16 @@ def _observations(table: Table, rows: Iterable[int]) -> Iterator[Any]:
     return iter(()) if files is None else (files.observation(table[row]) for row in rows)
 
 
-def _unit_of_column(table: Table, name: str) -> u.UnitBase:
+def unit_of_quantity(table: Table, name: str) -> u.UnitBase:
+    """Unit of a column, or of a keyword, that GADF does not have.
+
+    Raises
+    ------
+    RequestError
+        If there is neither.
+    ArchiveError
+        If the unit of the column cannot be understood.
+    """
     if name not in table.colnames:
         if is_known_name(table, name):
             return u.one

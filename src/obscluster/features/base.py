@@ -20,12 +20,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
 from astropy import units as u
 
-from obscluster.exceptions import RequestError
+from obscluster.archive.quantities import Known
+from obscluster.exceptions import DataError, RequestError
+from obscluster.gadf.events import EventList
 from obscluster.gadf.irf import IRF
 from obscluster.observation import Observation
 
@@ -192,31 +195,50 @@ class Run:
         self.remark(f"target is {self.offset:.2f} deg off, {irf.hdu_class} taken at {last:.2f} deg")
         return last
 
-    def value(self, *keys: str) -> float:
-        """Number from the obs-index, or else from the EVENTS header.
+    def value(self, *names: str) -> float:
+        """Quantity of the run in its unit: of the obs-index, else of the header, else computed.
 
         Parameters
         ----------
-        *keys : str
-            Names to try, in this order.
+        *names : str
+            Names to try, in this order: of GADF (``ZEN_PNT``), of observing conditions
+            (``zenith``), columns of the obs-index, keywords of the header.
 
         Raises
         ------
         NotComputableError
-            If there is none of them, or it is no number.
+            If none of them is known.
         """
-        for source in ("index_row", "header"):
-            values: Mapping[str, Any] = getattr(self.observation, source)
-            for key in keys:
-                if values.get(key) is None:
-                    continue
-                try:
-                    number = float(values[key])
-                except (TypeError, ValueError):
-                    raise NotComputableError(f"{key} = {values[key]!r} is no number") from None
-                if np.isfinite(number):
-                    return number
-        raise NotComputableError(f"neither obs-index nor header has {' or '.join(keys)}")
+        notes = []
+        for name in names:
+            known: Known = self.once(("quantity", name), partial(self.observation.quantity, name))
+            if np.isfinite(known.value.value):
+                if known.note:
+                    self.remark(known.note)
+                return float(known.value.value)
+            notes.append(known.note)
+        raise NotComputableError("; ".join(notes).replace("; ", ", "))
+
+    def good_events(self, *columns: str) -> EventList:
+        """Events inside the good time intervals; all, which is remarked, where there are none.
+
+        Parameters
+        ----------
+        *columns : str
+            Columns to read, beside TIME.
+
+        Raises
+        ------
+        DataError
+            If file, HDU or column is missing or damaged.
+        """
+        observation = self.observation
+        try:
+            gti = observation.gti
+        except DataError as error:
+            self.remark(f"all events counted, as there are no good time intervals ({error})")
+            return observation.read_events(*columns)
+        return observation.read_events("TIME", *columns).within(gti)
 
     def once(self, key: Hashable, compute: Callable[[], T]) -> T:
         """What several features of the run need, computed by the first that asks.

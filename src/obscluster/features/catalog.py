@@ -16,9 +16,12 @@ import numpy as np
 from astropy import units as u
 from astropy.table import Table
 
+from obscluster.archive.quantities import is_known_name, unit_of_quantity
+from obscluster.columns import CYCLIC_COLUMNS
 from obscluster.exceptions import RequestError, unknown_name
 from obscluster.features import area, conditions, edisp, psf
-from obscluster.features.base import Feature, NotComputableError, Run
+from obscluster.features.base import Feature, Run
+from obscluster.gadf.keywords import NUMBERS
 
 __all__ = [
     "FEATURES",
@@ -35,8 +38,6 @@ FEATURES = {
     for feature in module.FEATURES
 }
 """Name of a feature to its definition."""
-
-_CYCLIC_COLUMNS = ("AZ_PNT", "RA_PNT", "GLON_PNT", "RA_OBJ")
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def parse_requests(
         Energies of those that depend on one and do not carry it. With several, each makes a column
         of its own.
     table : `~astropy.table.Table`, optional
-        Observation table, whose numeric columns are features too.
+        Observation table, whose numeric columns are features too, as are keywords of its headers.
     own : mapping, optional
         More features by name.
 
@@ -143,44 +144,47 @@ def _find(name: str, known: Mapping[str, Feature], table: Table | None) -> Featu
     if name in known:
         return known[name]
     numeric = [] if table is None else [c for c in table.colnames if _is_numeric(table, c)]
-    if name in numeric and table is not None:
-        return _column_feature(name, table)
+    if name in NUMBERS or name in numeric:
+        return _quantity_feature(name, table)
     if table is not None and name in table.colnames and name != "OBS_ID":
         raise RequestError(f"column {name} holds no numbers, so it cannot be a feature")
-    raise RequestError(unknown_name("feature", name, [*known, *numeric]))
+    if table is not None and name != "OBS_ID" and is_known_name(table, name):
+        return _quantity_feature(name, table)
+    raise RequestError(unknown_name("feature", name, [*known, *numeric, *NUMBERS]))
 
 
 def _is_numeric(table: Table, name: str) -> bool:
     return name != "OBS_ID" and table[name].ndim == 1 and table[name].dtype.kind in "fiub"
 
 
-def _column_feature(name: str, table: Table) -> Feature:
-    """A column of the obs-index as a feature."""
-    column = table[name]
-    unit = column.unit or u.one
-    cyclic = name in _CYCLIC_COLUMNS and unit.is_equivalent(u.deg)
-
-    description = column.description or f"{name} of the obs-index"
+def _quantity_feature(name: str, table: Table | None) -> Feature:
+    """A quantity by its GADF name, or a column of the obs-index, as a feature."""
+    number = NUMBERS.get(name)
+    if number is not None:
+        unit, description = number.unit or u.one, number.description
+    elif table is not None and name in table.colnames:
+        unit, description = unit_of_quantity(table, name), table[name].description
+    else:
+        unit, description = u.one, None
+    cyclic = name in CYCLIC_COLUMNS and unit.is_equivalent(u.deg)
     period = float((360 * u.deg).to_value(unit)) if cyclic else None
-    return Feature(name, unit, description, _FromIndex(name), period=period, at_offset=True)
+    text = description or f"{name} of the obs-index"
+    return Feature(name, unit, text, _FromIndex(name), period=period, at_offset=True)
 
 
 def is_column(feature: Feature) -> bool:
-    """Whether a feature is a column of the obs-index."""
+    """Whether a feature is a quantity of the run by its GADF name, or a column of the obs-index."""
     return isinstance(feature.function, _FromIndex)
 
 
 @dataclass(frozen=True)
 class _FromIndex:
-    """Takes the value of a column."""
+    """Takes the value of a quantity."""
 
     name: str
 
     def __call__(self, run: Run) -> float:
-        value = run.observation.index_row.get(self.name)
-        if value is None or not np.isfinite(value):
-            raise NotComputableError(f"the obs-index has no {self.name}")
-        return float(value)
+        return run.value(self.name)
 
 
 def load_features(paths: Sequence[Path]) -> dict[str, Feature]:

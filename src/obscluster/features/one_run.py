@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import chain
 
 import numpy as np
+from astropy import units as u
 from astropy.coordinates import angular_separation
 
 from obscluster.exceptions import DataError
@@ -18,6 +20,8 @@ from obscluster.gadf.shared_irfs import SharedIRFs
 from obscluster.observation import Observation
 
 __all__ = ["Task", "characterise"]
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,12 @@ class Task:
         return tuple(sorted(set(chain.from_iterable(needs))))
 
     @cached_property
+    def with_gti(self) -> bool:
+        """Whether a feature looks at the good time intervals."""
+        names = {request.feature.name for request in self.requests}
+        return not names.isdisjoint(("livetime", "LIVETIME", "event-rate"))
+
+    @cached_property
     def at_offset(self) -> bool:
         """Whether no feature needs more of the responses than what is around the offset."""
         return all(request.feature.at_offset for request in self.requests)
@@ -70,7 +80,7 @@ def characterise(observation: Observation, task: Task, shared: SharedIRFs | None
     row : `~obscluster.features.row.Row`
         Values, and what was wrong.
     """
-    observation = observation.passing()
+    observation = observation.passing(with_gti=task.with_gti)
     n_columns = len(task.requests)
     values, final = np.full(n_columns, np.nan), [True] * n_columns
     remarks: list[Sequence[str]] = []
@@ -84,18 +94,40 @@ def characterise(observation: Observation, task: Task, shared: SharedIRFs | None
         return Row.skip(n_columns, str(error))
     run = Run(observation, irfs, offset, task.position is not None, task.containment_fraction)
     for i, request in enumerate(task.requests):
-        arguments = () if request.energy is None else (request.energy,)
         # Each column has its own, since a cache may keep one and not the other.
         run.remarks = []
-        try:
-            values[i] = request.feature.function(run, *arguments)
-        except (NotComputableError, DataError) as reason:
-            run.remark(f"{request.feature.name}: {reason}")
-            final[i] = not isinstance(reason, DataError)
+        values[i], final[i] = _value(run, request)
         # Nor is it known where an unreadable file left the offset open.
         final[i] = final[i] and not np.isnan(offset)
         remarks.append(tuple(run.remarks))
     return Row(values, remarks, final)
+
+
+def _value(run: Run, request: Request) -> tuple[float, bool]:
+    """Value of a feature, and whether the same files would give it again; NaN with a reason."""
+    feature = request.feature
+    arguments = () if request.energy is None else (request.energy,)
+    try:
+        # What divides by zero is no number, which is said below.
+        with np.errstate(all="ignore"):
+            found = feature.function(run, *arguments)
+            in_unit = found.to_value(feature.unit) if isinstance(found, u.Quantity) else found
+            value = float(in_unit)
+    except NotComputableError as reason:
+        run.remark(f"{feature.name}: {reason}")
+        return np.nan, True
+    except DataError as reason:
+        run.remark(f"{feature.name}: {reason}")
+        return np.nan, False
+    except (Exception, SystemExit) as error:  # noqa: BLE001 the others go on, whatever it is
+        _LOG.debug("%s of run %s", feature.name, run.observation.obs_id, exc_info=True)
+        text = " ".join(f"{type(error).__name__}: {error}".replace("; ", ", ").split())
+        run.remark(f"{feature.name}: raises {text}")
+        return np.nan, False
+    if not np.isfinite(value):
+        run.remark(f"{feature.name}: is {value}, which is no value")
+        return np.nan, True
+    return value, True
 
 
 def _offset(observation: Observation, task: Task) -> float:

@@ -14,6 +14,7 @@ from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.table import QTable
 from astropy.time import Time
+from numpy.typing import NDArray
 
 from obscluster.exceptions import FormatError
 from obscluster.gadf.hdu import HDU
@@ -87,6 +88,26 @@ class EventList(_TimeTable):
             raise self._error("columns RA and DEC have values that are no directions")
         return SkyCoord(ra, dec, frame="icrs")
 
+    def within(self, gti: GTI) -> EventList:
+        """Events inside good time intervals: from START on, before STOP.
+
+        Parameters
+        ----------
+        gti : `GTI`
+            Intervals, which may overlap and be in any order.
+
+        Returns
+        -------
+        events : `EventList`
+            In the same order.
+        """
+        times = self._column("TIME", u.s).value - gti.seconds_before(self)
+        start, stop = gti.intervals
+        inside = np.zeros(len(times), dtype=bool)
+        for first, last in zip(start, stop, strict=True):
+            inside |= (times >= first) & (times < last)
+        return EventList(self.table[inside], self.path)
+
 
 class GTI(_TimeTable):
     """Good time intervals of one observation.
@@ -96,6 +117,20 @@ class GTI(_TimeTable):
     table : `~astropy.table.QTable`
         Columns START and STOP; the header is in its ``meta``.
     """
+
+    @property
+    def intervals(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """START and STOP in seconds since the reference, shape (n_intervals,)."""
+        start, stop = (np.atleast_1d(self._column(n, u.s).value) for n in ("START", "STOP"))
+        return start, stop
+
+    def seconds_before(self, other: _TimeTable) -> float:
+        """Seconds to take off times of another table to have those of the intervals."""
+        one, ref = self.time_ref, other.time_ref
+        if (one.scale, one.jd1, one.jd2) == (ref.scale, ref.jd1, ref.jd2):
+            return 0.0
+        with quiet_times():
+            return float((one - ref).to_value("s"))
 
     @property
     def time_start(self) -> Time:

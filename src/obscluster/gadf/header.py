@@ -63,6 +63,10 @@ class _Cards(Mapping[str, Any]):
     def __repr__(self) -> str:
         return repr(self._all)
 
+    def copy(self) -> dict[str, Any]:
+        """All keywords and values, which may be changed; tables copy their header so."""
+        return dict(self._all)
+
     def comment(self, key: str) -> str:
         """Text behind the slash of a keyword's card; empty if there is none."""
         start = find_card(self._raw, key, self._stop)
