@@ -33,6 +33,7 @@ from obscluster.config import (
     RunConfig,
     ScalingConfig,
     make_config,
+    relocated,
 )
 from obscluster.exceptions import ArchiveError, ObsClusterWarning, RequestError
 from obscluster.features.information import Scores
@@ -236,9 +237,10 @@ def scores_of_grouping(
     RequestError
         If there is no target, or the archive cannot be read.
     """
-    archive = record.get("archive")
-    content = {**record["config"], **({"archive": archive} if archive else {})}
-    config = make_config({**content, **(information or {})})
+    asked, given = record["config"], dict(information or {})
+    archive = relocated(asked.get("archive"), record.get("archive"))
+    given["archive"] = relocated(archive, given.get("archive"))
+    config = make_config({**asked, **given})
     if config.source is None and config.grouping.method != "information":
         return None
     if config.target is None:

@@ -19,10 +19,12 @@ from astropy.table import Column, QTable, Table, vstack
 from obscluster.characterise import Progress, Runs, characterise
 from obscluster.checksum import checksum
 from obscluster.columns import numbers
-from obscluster.config import RunConfig, make_config
+from obscluster.config import RunConfig, make_config, relocated
 from obscluster.exceptions import ArchiveError, ObsClusterWarning, RequestError
 from obscluster.grouping.base import RECORD_FILE, UNASSIGNED, Grouping
 from obscluster.results import read_grouping, staged_directory, versions, write_run_lists
+
+Archive = str | os.PathLike[str] | Mapping[str, str]
 
 __all__ = ["Assignment", "assign_observations", "write_assignment"]
 
@@ -75,7 +77,7 @@ class Assignment:
 
 def assign_observations(
     groups: str | os.PathLike[str],
-    archive: str | os.PathLike[str],
+    archive: Archive,
     workers: int = 1,
     progress: Progress | None = None,
 ) -> Assignment:
@@ -88,8 +90,9 @@ def assign_observations(
     ----------
     groups : str or path
         ``groups.yaml``, or the directory that has it.
-    archive : str or path
-        Directory with obs-index and hdu-index files.
+    archive : str, path or mapping
+        Directory with obs-index and hdu-index files, or a block with ``path``, ``obs_index`` and
+        ``hdu_index``.
     workers : int
         Runs read at once.
     progress : callable, optional
@@ -105,7 +108,8 @@ def assign_observations(
     earlier, record, old, directory = read_grouping(groups)
     if earlier.rule is None:
         raise RequestError(f"{directory}: the grouping has no rule, so new runs have no group")
-    config = _config(record["config"], archive, workers)
+    place = archive if isinstance(archive, Mapping) else os.fspath(archive)
+    config = _config(record["config"], place, workers)
     for key in ("feature_files", "index_files"):
         if not isinstance(record.get(key) or {}, dict):
             raise ArchiveError(f"{directory / RECORD_FILE}: {key} is no list of files")
@@ -201,11 +205,16 @@ def _step(assignment: Assignment) -> dict[str, Any]:
     }
 
 
-def _config(content: Mapping[str, Any], archive: str | os.PathLike[str], workers: int) -> RunConfig:
+def _config(content: Mapping[str, Any], archive: Archive, workers: int) -> RunConfig:
     """What was asked, of another archive; all features are wanted, also those that runs lack."""
     features = {**content.get("features", {}), "missing": "unassigned"}
     return make_config(
-        {**content, "archive": str(archive), "workers": workers, "features": features}
+        {
+            **content,
+            "archive": relocated(content.get("archive"), archive),
+            "workers": workers,
+            "features": features,
+        }
     )
 
 

@@ -2,44 +2,52 @@
 
 from __future__ import annotations
 
+import os
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from astropy import units as u
-from astropy.table import Column, QTable, Table
+from astropy.table import Column, MaskedColumn, QTable, Table
 from numpy.typing import NDArray
 
+from obscluster.archive.quantities import QUANTITIES, texts_of
 from obscluster.columns import is_numeric, numbers
-from obscluster.config import CutsConfig, RunConfig
+from obscluster.config import ArchiveConfig, CutsConfig, RunConfig
 from obscluster.engine import get_engine
 from obscluster.exceptions import (
     RequestError,
     SkippedRunWarning,
     unknown_name,
 )
-from obscluster.features.catalog import load_features
+from obscluster.features.catalog import FEATURES, load_features
 from obscluster.features.table import get_features
 from obscluster.gadf.index import expand_path
 from obscluster.grouping.methods import TIME
-from obscluster.obs_table import ObservationTable
+from obscluster.obs_table import ObservationTable, several_rows
 from obscluster.observation import Observation
 from obscluster.scaling import feature_names
 from obscluster.store import DataStore
 from obscluster.target import Target, resolve_target
 
 __all__ = [
+    "LIVETIME",
     "Progress",
     "Runs",
     "Selected",
     "characterise",
     "feature_requests",
+    "livetime_text",
     "livetimes",
+    "open_archive",
     "select_runs",
 ]
+
+LIVETIME = "livetime"
+"""Feature that every grouping has, clustered by it or not."""
 
 Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
 
@@ -104,8 +112,7 @@ def select_runs(config: RunConfig) -> Selected:
     """
     # Workers elsewhere do not stand in our directory.
     remote_work = config.scheduler is not None
-    archive = expand_path(config.archive).absolute() if remote_work else config.archive
-    data_store = DataStore.from_dir(archive)
+    data_store = open_archive(config.archive, remote_work)
     table = data_store.obs_table
     target = None
     selections = [step.keywords for step in config.selection]
@@ -115,11 +122,46 @@ def select_runs(config: RunConfig) -> Selected:
     selected = table.select_observations(selections)
     cut_flow = table.cut_flow(selections)
     if len(table) == 0:
-        raise RequestError(f"{config.archive}: the archive has no run")
+        raise RequestError(f"{config.archive_path}: the archive has no run")
     if len(selected) == 0:
-        steps = "; ".join(f"{row['selection']} leaves {row['passed']}" for row in cut_flow)
+        steps = "; ".join(
+            f"{row['selection']} leaves {row['passed']}"
+            + (f" ({row['unknown']} unknown)" if row["unknown"] else "")
+            for row in cut_flow
+        )
         raise RequestError(f"the selection leaves no run: {steps}; widen it")
+    if text := several_rows(selected):
+        raise RequestError(f"{config.archive_path}: {text}")
     return Selected(data_store, selected, selections, cut_flow, target)
+
+
+def open_archive(
+    archive: str | os.PathLike[str] | ArchiveConfig | Mapping[str, str] | DataStore,
+    absolute: bool = False,
+) -> DataStore:
+    """An archive by its directory, or by a block with the names of its index files.
+
+    Parameters
+    ----------
+    archive : str, path, `~obscluster.config.ArchiveConfig`, mapping or `DataStore`
+        As a description has it; an archive that is open already is taken as it is.
+    absolute : bool
+        Make its paths absolute, for workers that stand elsewhere.
+
+    Raises
+    ------
+    ArchiveError
+        If it cannot be read.
+    """
+    if isinstance(archive, DataStore):
+        return archive
+    if isinstance(archive, str | os.PathLike):
+        archive = ArchiveConfig(path=os.fspath(archive))
+    elif not isinstance(archive, ArchiveConfig):
+        archive = ArchiveConfig(**archive)
+    place = expand_path(archive.path)
+    place = place.absolute() if absolute else place
+    return DataStore.from_dir(place, archive.hdu_index, archive.obs_index)
 
 
 def characterise(
@@ -154,8 +196,7 @@ def characterise(
         features = _features(config, data_store, obs_table, selected.target, names, progress)
     # What is computed for constraints alone does not cluster.
     aside = [n for n in features.colnames for name in beside if n == name or _at(n) == name]
-    columns = feature_names(features) if clustered or beside else []
-    names = [name for name in columns if name not in aside]
+    names = [name for name in feature_names(features) if name not in aside]
     table = _with_columns(features, obs_table, _columns(config, obs_table))
     return Runs(
         data_store,
@@ -169,12 +210,37 @@ def characterise(
     )
 
 
-def livetimes(table: ObservationTable) -> NDArray[np.float64]:
-    """Live time of each observation in hours, zero where the index does not say."""
-    if "LIVETIME" not in table.colnames:
-        return np.zeros(len(table))
-    seconds = numbers(table["LIVETIME"], u.s)
-    return np.nan_to_num(seconds / 3600)
+def livetimes(table: ObservationTable, features: Table | None = None) -> NDArray[np.float64]:
+    """Live time of each observation in hours, NaN where nobody knows.
+
+    Parameters
+    ----------
+    table : `~obscluster.obs_table.ObservationTable`
+        The observations.
+    features : `~astropy.table.Table`, optional
+        Their feature table: where it has livetimes, which are those of the good time, they count.
+    """
+    hours = np.full(len(table), np.nan)
+    if features is not None and LIVETIME in features.colnames:
+        hours = numbers(features[LIVETIME], u.h)
+    if np.isnan(hours).any():
+        hours = np.where(np.isnan(hours), table.quantity(LIVETIME).value.to_value(u.h), hours)
+    return np.asarray(hours)
+
+
+def livetime_text(hours: NDArray[np.float64]) -> str:
+    """Sum of live times in words: ``5.3 h``, and of how many runs it is unknown.
+
+    Parameters
+    ----------
+    hours : `~numpy.ndarray`
+        Live times in hours, NaN where unknown.
+    """
+    n_unknown = int(np.isnan(hours).sum())
+    if n_unknown and n_unknown == len(hours):
+        return "unknown livetime"
+    runs = "1 run" if n_unknown == 1 else f"{n_unknown} runs"
+    return f"{np.nansum(hours):.1f} h" + (f" + {runs} of unknown livetime" if n_unknown else "")
 
 
 def _at(column: str) -> str:
@@ -194,30 +260,35 @@ def feature_requests(config: RunConfig, selected: ObservationTable) -> tuple[lis
         clustered, beside = beside, []
     if config.constraints.contiguous:
         beside.append(TIME)
+    # What all sums of time are made of.
+    beside.append(LIVETIME)
     known = {*clustered, *map(_at, clustered)}
     return list(dict.fromkeys(clustered)), [n for n in dict.fromkeys(beside) if n not in known]
 
 
 def _is_text(table: Table, name: str, way: tuple[str, Any]) -> bool:
     """Whether a column is taken from the obs-index as it is, rather than as a number."""
-    return name in table.colnames and (not is_numeric(table[name]) or way[0] == "categories")
+    if name not in table.colnames:
+        # A feature, or what headers say.
+        return name not in FEATURES and name not in QUANTITIES and way[0] == "categories"
+    text = name not in QUANTITIES and not is_numeric(table[name])
+    return text or way[0] == "categories"
 
 
 def _columns(config: RunConfig, selected: ObservationTable) -> list[str]:
     """Columns that cuts and constraints ask for."""
     asked = config.constraints
     names = list(asked.within)
-    adaptive = False
     if isinstance(config.grouping, CutsConfig):
         names += [
             cut.column for cut in config.grouping.by if _is_text(selected, cut.column, cut.way)
         ]
-        adaptive = any(cut.way[0] in ("adaptive", "livetime") for cut in config.grouping.by)
-    if asked.min_livetime is not None or adaptive:
-        names.append("LIVETIME")
     if asked.per_pointing:
         names += ["RA_PNT", "DEC_PNT"]
     return list(dict.fromkeys(names))
+
+
+_DIRECTIONS = ("RA_PNT", "DEC_PNT")
 
 
 def _with_columns(features: QTable, selected: ObservationTable, names: list[str]) -> QTable:
@@ -225,15 +296,32 @@ def _with_columns(features: QTable, selected: ObservationTable, names: list[str]
     for name in names:
         if name in table.colnames:
             continue
-        if name not in selected.colnames:
-            raise RequestError(unknown_name("column", name, selected.colnames))
-        table[name] = Column(selected[name]) if is_numeric(selected[name]) else selected[name]
+        table[name] = _column(selected, name)
     return table
+
+
+def _column(selected: ObservationTable, name: str) -> Any:
+    """Column of the obs-index, completed by what the headers say where it lacks."""
+    there = name in selected.colnames
+    if name not in QUANTITIES:
+        if there and is_numeric(selected[name]):
+            return Column(selected[name])
+        if there and not selected.files:
+            return selected[name]
+        texts = texts_of(selected, name)
+        if there or any(texts):
+            return MaskedColumn(texts, mask=texts == "") if (texts == "").any() else Column(texts)
+        known = {*selected.colnames, *QUANTITIES}
+        raise RequestError(unknown_name("column", name, known))
+    if there and is_numeric(selected[name]) and name not in _DIRECTIONS:
+        # Categories are the values as they are written: 4 telescopes, not 4.0.
+        return Column(selected[name])
+    return Column(selected.quantity(name).value)
 
 
 def _observations(data_store: DataStore, selected: ObservationTable) -> list[Observation]:
     obs_ids = np.asarray(selected["OBS_ID"]).tolist()
-    known = {obs.obs_id: obs for obs in data_store.get_observations(obs_ids, skip_missing=True)}
+    known = {obs.obs_id: obs for obs in data_store.get_observations(selected, skip_missing=True)}
     # A run that the hdu-index does not know keeps its row.
     return [
         known.get(obs_id) or Observation(obs_id, {}, row, data_store.base_dir)
@@ -251,14 +339,10 @@ def _features(
 ) -> QTable:
     observations = _observations(data_store, selected)
     asked = config.features
-    if not names:
-        table = QTable({"obs_id": np.array(selected["OBS_ID"], dtype=np.int64)})
-        table["notes"] = Column([""] * len(table), dtype=str)
-        return table
     with warnings.catch_warnings():
         # What was skipped is part of the result, see GroupResult.unassigned.
         warnings.simplefilter("ignore", SkippedRunWarning)
-        return get_features(
+        features = get_features(
             observations,
             names,
             list(asked.energy),
@@ -272,3 +356,7 @@ def _features(
             if progress is None
             else lambda rows: progress(rows, len(observations), "features"),
         )
+    if LIVETIME not in asked.names:
+        # It is there for the sums, and shown as such.
+        features.meta["names"].remove(LIVETIME)
+    return features

@@ -8,9 +8,15 @@ from typing import Any
 
 import numpy as np
 from astropy import units as u
+from astropy.time import Time
 from numpy.typing import NDArray
 
+from obscluster.archive.quantities import COMPUTED, HEADER, INDEX, Known, column_of
+from obscluster.characterise import livetime_text
 from obscluster.exceptions import DataError
+from obscluster.features.table import count_notes
+from obscluster.gadf.time import quiet_times
+from obscluster.obs_table import ObservationTable, several_rows
 from obscluster.store import DataStore
 from obscluster.target import target_names
 
@@ -22,9 +28,13 @@ _MAX_TARGETS = 12
 
 
 def describe_archive(
-    data_store: DataStore, progress: Callable[[Iterable[Any]], Iterable[Any]] | None = None
+    data_store: DataStore,
+    progress: Callable[[Iterable[Any]], Iterable[Any]] | None = None,
+    verify: bool = False,
 ) -> str:
     """Number of runs, hours, times, instruments, targets, zenith range and response types.
+
+    Numbers are those of the obs-index; what it lacks is taken from the headers, which is said.
 
     Parameters
     ----------
@@ -32,6 +42,8 @@ def describe_archive(
         The archive.
     progress : callable, optional
         Wraps the iterable of the runs whose headers are read.
+    verify : bool
+        Read the good time intervals of all runs, and hold the livetimes of the index against them.
 
     Returns
     -------
@@ -40,20 +52,25 @@ def describe_archive(
     """
     table = data_store.obs_table
     lines = [("archive", str(data_store.base_dir)), ("runs", _runs(data_store))]
-    if "LIVETIME" in table.colnames:
-        hours = np.nansum(_numbers(data_store, "LIVETIME", u.h))
-        lines.append(("livetime", f"{hours:.1f} h"))
-    lines.append(("dates", _dates(data_store)))
+    rows = several_rows(table)
+    lines += [("", f"{len(table)} rows: {rows.partition(';')[0]}")] if rows else []
+    livetime = table.quantity("livetime")
+    hours = np.asarray(livetime.value.to_value(u.h))
+    total = livetime_text(hours) if len(hours) else "0.0 h"
+    lines.append(("livetime", f"{total}{_sources(livetime)}"))
+    lines += [("", text) for text in (_verified(table, progress) if verify else [])]
+    mjd = table.quantity("mjd")
+    lines.append(("dates", _dates(mjd.value.value) + _sources(mjd)))
     lines.append(("instruments", _instruments(data_store, progress)))
-    for label, column, unit in (
-        ("zenith angle", "ZEN_PNT", u.deg),
-        ("muon efficiency", "MUONEFF", u.one),
-    ):
-        if column in table.colnames:
-            values = _numbers(data_store, column, unit)
-            if np.isfinite(values).any():
-                text = f"{np.nanmin(values):.2f} to {np.nanmax(values):.2f} {unit}"
-                lines.append((label, text.strip()))
+    for label, name in (("zenith angle", "zenith"), ("muon efficiency", "muoneff")):
+        known = table.quantity(name)
+        values = known.value.value
+        if np.isfinite(values).any():
+            unit = str(known.value.unit)
+            text = f"{np.nanmin(values):.2f} to {np.nanmax(values):.2f} {unit}".strip()
+            lines.append((label, text + _sources(known)))
+        elif name == "zenith":
+            lines.append((label, "unknown"))
     # One of the two columns is enough for an index.
     hdu_table = data_store.hdu_table
     column = "HDU_CLASS" if "HDU_CLASS" in hdu_table.colnames else "HDU_TYPE"
@@ -61,13 +78,15 @@ def describe_archive(
     lines.append(("HDUs", ", ".join(f"{name} ({n})" for name, n in sorted(types.items()))))
     targets = [f"{name} ({n})" for name, n in target_names(table).items()]
     more = [f"and {len(targets) - _MAX_TARGETS} more"] if len(targets) > _MAX_TARGETS else []
-    for i, target in enumerate((targets[:_MAX_TARGETS] + more) or ["the index names none"]):
+    for i, target in enumerate(
+        (targets[:_MAX_TARGETS] + more) or ["neither index nor headers name any"]
+    ):
         lines.append(("" if i else "targets (runs)", target))
     return "\n".join(f"{label:16s} {text}" for label, text in lines)
 
 
 def _runs(data_store: DataStore) -> str:
-    obs_ids = np.asarray(data_store.obs_table["OBS_ID"])
+    obs_ids = np.unique(np.asarray(data_store.obs_table["OBS_ID"]))
     if len(obs_ids) == 0:
         return "none"
     text = f"{len(obs_ids)} (OBS_ID {obs_ids.min()} to {obs_ids.max()})"
@@ -75,13 +94,42 @@ def _runs(data_store: DataStore) -> str:
     return text + (f"; {n_without} of them not in the hdu-index" if n_without else "")
 
 
-def _dates(data_store: DataStore) -> str:
-    table = data_store.obs_table
-    try:
-        start, stop = table.time_start.min(), table.time_stop.max()
-    except (KeyError, ValueError):
-        return "not in the index"
-    return f"{start.isot[:10]} to {stop.isot[:10]}"
+def _dates(mjd: NDArray[np.float64]) -> str:
+    known = mjd[np.isfinite(mjd)]
+    if not len(known):
+        return "unknown"
+    with quiet_times():
+        first, last = Time([known.min(), known.max()], format="mjd", scale="tt").utc.isot
+    return f"{first[:10]} to {last[:10]}"
+
+
+def _sources(known: Known) -> str:
+    """Where values come from, if it is not the index alone; and how many are unknown."""
+    counts = Counter(known.source.tolist())
+    if set(counts) <= {INDEX}:
+        return " (by the index)" if known.value.unit == u.s else ""
+    words = {INDEX: "the index", HEADER: "the headers", COMPUTED: "computed"}
+    if len(counts) == 1:
+        text = words.get(next(iter(counts)), "")
+        return f" (by {text})" if text.startswith("the") else f" ({text})" if text else ""
+    parts = [f"{n} {words.get(source, source)}" for source, n in counts.most_common()]
+    return f" ({', '.join(parts)})"
+
+
+def _verified(
+    table: ObservationTable, progress: Callable[[Iterable[Any]], Iterable[Any]] | None
+) -> list[str]:
+    """Livetimes of the good time intervals of all runs, and where they differ from the index."""
+
+    def wrapped(runs: Iterable[Any], total: int, what: str) -> Iterable[Any]:
+        del total, what
+        return runs if progress is None else progress(runs)
+
+    good = column_of(table, "livetime", files=True, progress=wrapped)
+    lines = [f"{livetime_text(good.value.to_value(u.h))} in the good time intervals"]
+    for note, n in count_notes(good.note.tolist()).items():
+        lines.append(f"{n} run{'s' if n > 1 else ''}: {note}")
+    return lines
 
 
 def _instruments(
@@ -90,9 +138,9 @@ def _instruments(
     """Telescopes and instruments with their numbers of runs, from the EVENTS headers."""
     table = data_store.obs_table
     rows = np.unique(np.linspace(0, len(table) - 1, min(len(table), _MAX_HEADERS)).astype(int))
-    obs_ids = np.asarray(table["OBS_ID"])[rows] if len(table) else []
     found: Counter[str] = Counter()
-    observations = data_store.get_observations(obs_ids, skip_missing=True)
+    observations = [table.files.observation(table[row]) for row in rows] if table.files else []
+    observations = [obs for obs in observations if obs.locations]
     for obs in observations if progress is None else progress(observations):
         try:
             header = obs.header
@@ -103,9 +151,3 @@ def _instruments(
         found[", ".join(dict.fromkeys(name for name in names if name)) or "unnamed"] += 1
     text = "; ".join(f"{name} ({n} runs)" for name, n in found.most_common())
     return text + (f", of {len(rows)} looked at" if len(rows) < len(table) else "")
-
-
-def _numbers(data_store: DataStore, column: str, unit: u.UnitBase) -> NDArray[np.float64]:
-    content = data_store.obs_table[column]
-    values = np.ma.filled(np.ma.asarray(content).astype(float), np.nan)
-    return u.Quantity(values, content.unit or unit).to_value(unit)

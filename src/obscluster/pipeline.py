@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from astropy.table import QTable, Table
 
-from obscluster.characterise import Progress, Runs, characterise, livetimes
+from obscluster.characterise import LIVETIME, Progress, Runs, characterise, livetimes
 from obscluster.checksum import checksum
 from obscluster.columns import numbers
 from obscluster.config import InformationConfig, LabelsConfig, RunConfig
@@ -89,7 +89,7 @@ class GroupResult:
 
     def _repr_html_(self) -> str:
         """For a notebook: one sentence, the groups with their features, and the cut-flow."""
-        hours = livetimes(self.obs_table)
+        hours = livetimes(self.obs_table, self.features)
         return result_html(self.grouping, self.features, hours, self.cut_flow)
 
 
@@ -283,7 +283,10 @@ def write_results(
             # Matplotlib takes a second to load and is needed nowhere else.
             from obscluster.report.overview import write_plots
 
-            files += write_plots(staging, result.obs_table, result.features, result.grouping)
+            shown = result.features.copy()
+            if LIVETIME not in result.features.meta["names"]:
+                shown.remove_column(LIVETIME)
+            files += write_plots(staging, result.obs_table, shown, result.grouping)
         features = result.features.copy()
         features.remove_column("notes")
         files += result.grouping.files
@@ -308,11 +311,11 @@ def _label_files(config: RunConfig) -> dict[str, str]:
 def _record(result: GroupResult) -> dict[str, Any]:
     """What a reader needs to see what was done, and to repeat it."""
     labels = result.grouping.labels
-    hours = livetimes(result.obs_table)
+    hours = livetimes(result.obs_table, result.features)
     groups = {
         label: {
             "n_obs": int((labels == label).sum()),
-            "livetime": f"{hours[labels == label].sum():.4f} h",
+            "livetime": f"{np.nansum(hours[labels == label]):.4f} h",
         }
         for label in range(1, result.grouping.n_groups + 1)
     }

@@ -13,7 +13,6 @@ from astropy.table import QTable, Table
 from numpy.typing import NDArray
 
 from obscluster.characterise import Progress, Runs, livetimes
-from obscluster.columns import numbers
 from obscluster.config import HierarchicalConfig, InformationConfig, RunConfig, SourceConfig
 from obscluster.engine import get_engine
 from obscluster.exceptions import ObsClusterWarning, RequestError
@@ -221,7 +220,7 @@ def frontier(
     if ward:
         tables.append(_named("ward", scores, ward, fit_background))
     obs_table = runs.obs_table[rows]
-    if n_runs > 1 and "ZEN_PNT" in obs_table.colnames:
+    if n_runs > 1 and np.isfinite(obs_table.quantity("ZEN_PNT").value).any():
         split = group_by_cut(obs_table, "ZEN_PNT", "median")
         tables.append(_named("zenith median", scores, {2: split}, fit_background))
     stacked = np.ones(n_runs, dtype=np.int64)
@@ -229,10 +228,10 @@ def frontier(
     result = QTable(np.concatenate([np.asarray(Table(t)) for t in tables]))
     for name in tables[0].colnames:
         result[name].unit = tables[0][name].unit if hasattr(tables[0][name], "unit") else None
-    hours = livetimes(runs.obs_table)[rows].sum()
+    hours = livetimes(runs.obs_table, runs.features)[rows]
     result.meta = {
         "n_obs": n_runs,
-        "livetime": f"{hours:.4f} h",
+        "livetime": f"{np.nansum(hours):.4f} h",
         "source": (config.source or SourceConfig()).model_dump(),
         "parameters": list(scores.names),
         "features": runs.names,
@@ -277,7 +276,7 @@ def _weights(config: RunConfig, runs: Runs) -> tuple[NDArray[np.float64] | None,
     if asked.min_livetime is None:
         return None, 0.0
     hours = minimum_hours(asked.min_livetime)
-    return np.nan_to_num(numbers(runs.table["LIVETIME"], u.h)), hours
+    return np.nan_to_num(livetimes(runs.obs_table, runs.features)), hours
 
 
 def _strata(table: QTable, columns: tuple[str, ...]) -> Labels | None:

@@ -61,6 +61,7 @@ class DataStore:
         self.hdu_index = hdu_index
         self.obs_table = obs_table
         self.index_files: tuple[Path, ...] = ()
+        self.has_plain_index = False
 
     @classmethod
     def from_dir(
@@ -118,6 +119,10 @@ class DataStore:
         obs_table.files = RunFiles(hdu_index, str(index_files[0]))
         data_store = cls(hdu_index, obs_table)
         data_store.index_files = index_files
+        # Two files with a table each, which any other program would find, too.
+        names = (hdu_table_filename, obs_table_filename)
+        several = any(name is not None and name.endswith("]") for name in names)
+        data_store.has_plain_index = len(set(index_files)) == 2 and not several
         return data_store
 
     @classmethod

@@ -7,9 +7,10 @@ import textwrap
 from typing import TYPE_CHECKING
 
 from astropy import units as u
-from astropy.table import QTable
+from astropy.table import QTable, Table
 
-from obscluster.characterise import livetimes
+from obscluster.characterise import livetime_text, livetimes
+from obscluster.features.table import count_notes
 from obscluster.grouping.base import UNASSIGNED
 from obscluster.report.rows import (
     group_rows,
@@ -45,16 +46,17 @@ def describe_result(result: GroupResult) -> str:
         Several lines, for a terminal.
     """
     grouping = result.grouping
-    hours = livetimes(result.obs_table)
+    hours = livetimes(result.obs_table, result.features)
     n_rest = int((grouping.labels == UNASSIGNED).sum())
     groups = "1 group" if grouping.n_groups == 1 else f"{grouping.n_groups} groups"
-    sentence = f"{len(grouping)} observations, {hours.sum():.1f} h, in {groups}"
-    lines = [*result.cut_flow.pformat(max_width=-1), "", sentence]
+    sentence = f"{len(grouping)} observations, {livetime_text(hours)}, in {groups}"
+    lines = [*_cut_flow_lines(result.cut_flow), "", sentence]
     if n_rest:
         lines[-1] += f"; {n_rest} in no group"
     lines += ["", *_fit(group_rows(grouping, result.features, hours, _MAX_GROUPS))]
     if grouping.n_groups > _MAX_GROUPS:
         lines.append(f"... and {grouping.n_groups - _MAX_GROUPS} more groups")
+    lines += _note_lines(result.features)
     remarks = result.grouping.remarks
     lines += [""] if remarks else []
     for remark in remarks[:_MAX_REMARKS]:
@@ -62,6 +64,30 @@ def describe_result(result: GroupResult) -> str:
     if len(remarks) > _MAX_REMARKS:
         lines.append(f"... and {len(remarks) - _MAX_REMARKS} more remarks, see groups.yaml")
     return "\n".join(lines)
+
+
+def _cut_flow_lines(cut_flow: Table) -> list[str]:
+    """Cut-flow as a table; three numbers where of some runs one does not know."""
+    unknown = cut_flow.meta.get("unknown", {})
+    names = ["outside", "unknown"] if unknown else ["dropped"]
+    lines: list[str] = cut_flow["selection", "passed", *names].pformat(max_width=-1)
+    for step, obs_ids in unknown.items():
+        some = ", ".join(map(str, obs_ids[:_MAX_RUNS]))
+        more = f" and {len(obs_ids) - _MAX_RUNS} more" if len(obs_ids) > _MAX_RUNS else ""
+        lines += textwrap.wrap(f"unknown for {step}: {some}{more}", 100, subsequent_indent="  ")
+    return lines
+
+
+def _note_lines(features: QTable) -> list[str]:
+    """What is doubtful, by reason, with the number of runs."""
+    counts = count_notes(features["notes"].tolist() if "notes" in features.colnames else [])
+    rows = [f"{n} run{'s' if n > 1 else ''}: {kind}" for kind, n in counts.items()]
+    more = len(rows) - _MAX_REMARKS
+    rows = [
+        *rows[:_MAX_REMARKS],
+        *([f"... and {more} more, see features.ecsv"] if more > 0 else []),
+    ]
+    return ["", *rows] if rows else []
 
 
 def describe_assignment(assignment: Assignment) -> str:

@@ -10,10 +10,11 @@ from astropy import units as u
 from astropy.coordinates import Angle, SkyCoord
 from astropy.table import Table
 
+from obscluster.archive.quantities import column_of, texts_of
 from obscluster.exceptions import RequestError, unknown_name
 from obscluster.selection import Selection
 
-__all__ = ["Target", "resolve_target", "target_names"]
+__all__ = ["Target", "names_of_runs", "resolve_target", "target_names"]
 
 _NAME_COLUMNS = ("OBJECT", "TARGET_NAME")
 
@@ -35,13 +36,20 @@ class Target:
 
 
 def target_names(table: Table) -> dict[str, int]:
-    """Names in the OBJECT column and the number of runs of each, most runs first."""
-    column = next((name for name in _NAME_COLUMNS if name in table.colnames), None)
-    if column is None:
+    """Names of the targets (OBJECT, of index or headers), and the number of runs of each."""
+    runs: dict[str, set[int]] = {}
+    for obs_id, name in zip(table["OBS_ID"], names_of_runs(table), strict=True):
+        runs.setdefault(name or "(no name)", set()).add(int(obs_id))
+    if set(runs) == {"(no name)"}:
         return {}
-    names, counts = np.unique(np.asarray(table[column]).astype(str), return_counts=True)
-    order = np.lexsort((names, -counts))
-    return {str(names[i]).strip() or "(no name)": int(counts[i]) for i in order}
+    return {name: len(ids) for name, ids in sorted(runs.items(), key=lambda i: (-len(i[1]), i[0]))}
+
+
+def names_of_runs(table: Table) -> list[str]:
+    """What each run looked at, by its index or header; empty where neither says."""
+    column = next((name for name in _NAME_COLUMNS if name in table.colnames), _NAME_COLUMNS[0])
+    names: list[str] = texts_of(table, column).tolist()
+    return names
 
 
 def resolve_target(table: Table, text: str, radius: str = "2 deg", frame: str = "icrs") -> Target:
@@ -96,32 +104,37 @@ def _parse_coordinates(text: str, frame: str) -> SkyCoord | None:
 def _position_of(table: Table, name: str) -> SkyCoord | None:
     """Mean of the object's coordinates over the runs of that name, None if there is none."""
     wanted = _folded(name)
-    for column in _NAME_COLUMNS:
-        if column in table.colnames:
-            matches = np.array([_folded(value) == wanted for value in table[column]], dtype=bool)
-            if matches.any():
-                return _mean_position(table[matches], name)
+    for column in _columns(table):
+        matches = np.array([_folded(value) == wanted for value in texts_of(table, column)], bool)
+        if matches.any():
+            return _mean_position(table[matches], name)
     return None
+
+
+def _columns(table: Table) -> list[str]:
+    """Columns and keywords with names of targets."""
+    return [name for name in _NAME_COLUMNS if name in table.colnames or name == "OBJECT"]
 
 
 def _unknown_target(table: Table, name: str) -> RequestError:
     hint = "give coordinates in degrees, such as '83.63 22.01'"
-    columns = [column for column in _NAME_COLUMNS if column in table.colnames]
-    if not columns:
-        return RequestError(f"target {name!r}: the archive has no OBJECT column; {hint}")
-    known = {str(value) for column in columns for value in table[column]}
+    known = {text for column in _columns(table) for text in texts_of(table, column) if text}
+    if not known:
+        return RequestError(
+            f"target {name!r}: neither the obs-index nor the headers name targets (OBJECT); {hint}"
+        )
     return RequestError(f"{unknown_name('target', name, known)}; or {hint}")
 
 
 def _mean_position(table: Table, name: str) -> SkyCoord:
-    if not {"RA_OBJ", "DEC_OBJ"} <= set(table.colnames):
+    ra, dec = (column_of(table, key).value for key in ("RA_OBJ", "DEC_OBJ"))
+    known = np.isfinite(ra) & np.isfinite(dec) & ~((ra == 0) & (dec == 0))
+    if not known.any():
         raise RequestError(
-            f"target {name!r}: the archive has no RA_OBJ and DEC_OBJ for it; give coordinates in "
+            f"target {name!r}: no run says where it is (RA_OBJ, DEC_OBJ); give coordinates in "
             "degrees, such as '83.63 22.01'"
         )
-    coords = SkyCoord(
-        *(np.asarray(table[key], dtype=float) for key in ("RA_OBJ", "DEC_OBJ")), unit=u.deg
-    )
+    coords = SkyCoord(ra[known], dec[known])
     mean = SkyCoord(coords.cartesian.mean(), frame="icrs")
     return SkyCoord(mean.spherical.lon, mean.spherical.lat, frame="icrs")
 

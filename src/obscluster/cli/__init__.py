@@ -9,7 +9,9 @@ runs, and ``--help`` answers at once.
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
+import traceback
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -59,6 +61,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         Exit code.
     """
     arguments = make_parser().parse_args(argv)
+    if arguments.debug:
+        logging.basicConfig(level=logging.WARNING, format="%(message)s")
+        logging.getLogger("obscluster").setLevel(logging.DEBUG)
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
         try:
@@ -74,6 +79,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             # The reader of our output, such as `head`, has seen enough.
             sys.stderr.close()
             return 0
+        except OSError as error:
+            # A full disk, a directory that went away: what nobody nearer has expected.
+            if arguments.debug:
+                traceback.print_exc()
+            where = f"{error.filename}: " if error.filename else ""
+            text = error.strerror or str(error) or type(error).__name__
+            print(f"obscluster: error: {where}{text}; --debug shows where", file=sys.stderr)
+            return 2
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from obscluster.cli.common import add_command, progress_bar
+from obscluster.cli.common import add_archive, add_command, archive_config, progress_bar
 from obscluster.cli.run_arguments import given
 from obscluster.cli.source_arguments import add_source, source_config
 
@@ -37,9 +37,7 @@ def add(commands: Any) -> None:
     )
     command.add_argument("-o", "--output", type=Path, help="directory for tables and plot")
     command.add_argument("--overwrite", action="store_true", help="replace results in the output")
-    command.add_argument(
-        "--archive", help="where the runs are now, for the information (default: as recorded)"
-    )
+    add_archive(command, optional=True)
     command.add_argument(
         "--target", help="where the source is (default: the target of the grouping)"
     )
@@ -60,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.resamples,
         progress_bar,
         source_config(arguments)
-        | given({"archive": arguments.archive, "target": arguments.target}),
+        | given({"archive": archive_config(arguments), "target": arguments.target}),
     )
     # Written first: whoever reads the text may stop halfway.
     files = []

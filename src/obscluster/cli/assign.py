@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from obscluster.cli.common import add_command, progress_bar
+from obscluster.cli.common import add_archive, add_command, archive_config, progress_bar
 
 EXAMPLES = """\
 examples:
@@ -23,7 +23,7 @@ def add(commands: Any) -> None:
     """Describe the arguments."""
     command = add_command(commands, "assign", "put new runs into existing groups", EXAMPLES, run)
     command.add_argument("groups", type=Path, help="groups.yaml, or the directory that has it")
-    command.add_argument("archive", help="directory with obs-index and hdu-index files")
+    add_archive(command)
     command.add_argument("-o", "--output", type=Path, help="directory for the extended groups")
     command.add_argument("--overwrite", action="store_true", help="replace results in the output")
     command.add_argument(
@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.output is not None:
         check_output(arguments.output, arguments.overwrite)
     assignment = assign_observations(
-        arguments.groups, arguments.archive, arguments.workers, progress_bar
+        arguments.groups, archive_config(arguments) or "", arguments.workers, progress_bar
     )
     # Written first: whoever reads the text may stop halfway.
     files = []

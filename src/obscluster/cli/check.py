@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from obscluster.cli.common import add_command, progress_bar
+from obscluster.cli.common import add_archive, add_command, archive_of, progress_bar
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -27,7 +27,7 @@ def add(commands: Any) -> None:
     """Describe the arguments."""
     summary = "check every run and every HDU of an archive"
     command = add_command(commands, "check", summary, EXAMPLES, run)
-    command.add_argument("archive", help="directory with obs-index and hdu-index files")
+    add_archive(command)
     command.add_argument(
         "--workers", type=int, default=1, metavar="N", help="files read at once (default: 1)"
     )
@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
     # Before the work, not after it.
     if arguments.output is not None:
         _check_output(arguments.output, arguments.overwrite)
-    data_store = DataStore.from_dir(arguments.archive)
+    data_store = DataStore.from_dir(*archive_of(arguments), strict=False)
     total = len(data_store.obs_ids)
     findings = check_archive(
         data_store, engine, lambda results: progress_bar(results, total, "checked")

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from obscluster.cli.common import add_command, progress_bar
+from obscluster.cli.common import add_archive, add_command, progress_bar
 from obscluster.cli.run_arguments import add_runs, runs_config
 from obscluster.cli.source_arguments import add_source, source_config
 
@@ -27,7 +27,7 @@ def add(commands: Any) -> None:
     command = add_command(
         commands, "frontier", "tell what stacking costs for each number of groups", EXAMPLES, run
     )
-    command.add_argument("archive", help="directory with obs-index and hdu-index files")
+    add_archive(command)
     command.add_argument("-o", "--output", type=Path, help="directory for table and plot")
     command.add_argument("--overwrite", action="store_true", help="replace results in the output")
     command.add_argument(

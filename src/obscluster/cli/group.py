@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from obscluster.cli.common import add_command, progress_bar
+from obscluster.cli.common import add_archive, add_command, progress_bar
 from obscluster.cli.group_arguments import (
     METHODS,
     OPTIONS,
@@ -51,7 +51,7 @@ examples:
 def add(commands: Any) -> None:
     """Describe the arguments."""
     command = add_command(commands, "group", "put runs into groups", EXAMPLES, run)
-    command.add_argument("archive", help="directory with obs-index and hdu-index files")
+    add_archive(command)
     command.add_argument("-o", "--output", required=True, type=Path, help="directory for results")
     command.add_argument("--overwrite", action="store_true", help="replace results in the output")
     command.add_argument("--no-plots", action="store_true", help="draw no plots")

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from typing import Any
 
-from obscluster.cli.common import add_command, progress_bar
+from obscluster.cli.common import add_archive, add_command, archive_of, progress_bar
 
 EXAMPLES = """\
 examples:
   obscluster info $GAMMAPY_DATA/hess-dl3-dr1
+  the same, with the livetimes of the index held against the good time intervals of all runs:
+    obscluster info $GAMMAPY_DATA/hess-dl3-dr1 --all
 """
 
 
 def add(commands: Any) -> None:
     """Describe the arguments."""
     command = add_command(commands, "info", "say what is in an archive", EXAMPLES, run)
-    command.add_argument("archive", help="directory with obs-index and hdu-index files")
+    add_archive(command)
+    command.add_argument(
+        "--all", action="store_true", help="verify livetimes by the good time intervals of all runs"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -24,7 +30,8 @@ def run(arguments: argparse.Namespace) -> int:
     from obscluster.info import describe_archive
     from obscluster.store import DataStore
 
-    data_store = DataStore.from_dir(arguments.archive)
+    data_store = DataStore.from_dir(*archive_of(arguments))
     total = len(data_store.obs_table)
-    print(describe_archive(data_store, lambda rows: progress_bar(rows, total, "headers")))
+    wrap = partial(progress_bar, total=total, what="headers")
+    print(describe_archive(data_store, wrap, arguments.all))
     return 0

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from obscluster.cli.common import add_command
+from obscluster.cli.common import add_archive, add_command, archive_config
 
 EXAMPLES = """\
 examples:
@@ -21,7 +21,7 @@ def add(commands: Any) -> None:
     command = add_command(
         commands, "init", "write a commented example description for an archive", EXAMPLES, run
     )
-    command.add_argument("archive", help="directory with obs-index and hdu-index files")
+    add_archive(command)
     command.add_argument(
         "-o",
         "--output",
@@ -37,6 +37,6 @@ def run(arguments: argparse.Namespace) -> int:
     """Look at the archive, write, and say what to do next."""
     from obscluster.init import write_description
 
-    write_description(arguments.archive, arguments.output, arguments.overwrite)
+    write_description(archive_config(arguments), arguments.output, arguments.overwrite)
     print(f"description in {arguments.output}; next: obscluster run {arguments.output} -o results/")
     return 0

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from obscluster.cli.common import add_command, progress_bar
+from obscluster.cli.common import add_archive, add_command, archive_config, progress_bar
 
 EXAMPLES = """\
 examples:
@@ -35,7 +35,7 @@ def add(commands: Any) -> None:
     command.add_argument("--config", type=Path, help="YAML description, also of a whole run")
     command.add_argument("-o", "--output", required=True, type=Path, help="directory for datasets")
     command.add_argument("--overwrite", action="store_true", help="replace results in the output")
-    command.add_argument("--archive", type=Path, help="where the runs are, if not where they were")
+    add_archive(command, optional=True)
     command.add_argument("--target", help='"RA DEC" in degrees, or a name; that of the groups')
     command.add_argument("--kind", choices=["1d", "3d"], help="spectra or maps (default: 1d)")
     command.add_argument("--keep-runs", action="store_true", help="write the single runs too")
@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.groups,
         config,
         arguments.output,
-        arguments.archive,
+        archive_config(arguments),
         progress_bar,
         arguments.overwrite,
     )

@@ -5,6 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from obscluster.cli.common import archive_config
+from obscluster.exceptions import RequestError
+
 __all__ = ["add_runs", "given", "runs_config"]
 
 
@@ -33,11 +36,13 @@ def add_runs(command: argparse.ArgumentParser) -> None:
     )
     select.add_argument(
         "--where",
-        nargs=3,
+        nargs="+",
         action="append",
-        metavar=("COLUMN", "LOW", "HIGH"),
+        metavar="WHAT",
         default=[],
-        help='keep a range of a column, such as: --where ZEN_PNT "0 deg" "40 deg"; repeatable',
+        help="keep a range of a quantity or column, NAME LOW HIGH, or some values, NAME = A B; "
+        'with "not" before it, the others: --where ZEN_PNT "0 deg" "40 deg" '
+        "--where not TELLIST = 1,2,3; repeatable",
     )
     what = command.add_argument_group("what characterises a run (`obscluster features` lists all)")
     what.add_argument(
@@ -84,20 +89,30 @@ def runs_config(arguments: argparse.Namespace) -> dict[str, Any]:
         "files": arguments.feature_file,
         "cache": arguments.cache,
     }
-    where = [
-        {"type": "par_box", "variable": column, "value_range": [low, high]}
-        for column, low, high in arguments.where
-    ]
     return {
-        "archive": arguments.archive,
+        "archive": archive_config(arguments),
         "target": arguments.target,
         "frame": arguments.frame,
         "radius": arguments.radius,
-        "selection": where,
+        "selection": [_step(words) for words in arguments.where],
         "features": given(features),
         "workers": arguments.workers,
         "scheduler": arguments.scheduler,
     }
+
+
+def _step(words: list[str]) -> dict[str, Any]:
+    """Step of a selection from NAME LOW HIGH, or NAME = A B, maybe with "not" before."""
+    inverted, rest = words[:1] == ["not"], words[words[:1] == ["not"] :]
+    step: dict[str, Any] = {"inverted": True} if inverted else {}
+    if len(rest) > 2 and rest[1] == "=":
+        return {"type": "par_values", "variable": rest[0], "values": rest[2:], **step}
+    if len(rest) == 3:
+        return {"type": "par_box", "variable": rest[0], "value_range": rest[1:], **step}
+    raise RequestError(
+        f"--where {' '.join(words)}: expected NAME LOW HIGH, or NAME = VALUE ..., such as "
+        '--where ZEN_PNT "0 deg" "40 deg" or --where N_TELS = 3 4'
+    )
 
 
 def given(options: dict[str, Any]) -> dict[str, Any]:

@@ -32,9 +32,17 @@ from obscluster.config.parts import (
     ScalingConfig,
     SourceConfig,
 )
-from obscluster.config.run import RunConfig, make_config, read_config, read_description
+from obscluster.config.run import (
+    ArchiveConfig,
+    RunConfig,
+    make_config,
+    read_config,
+    read_description,
+    relocated,
+)
 
 __all__ = [
+    "ArchiveConfig",
     "AssessConfig",
     "ConstraintsConfig",
     "CountsConfig",
@@ -56,4 +64,5 @@ __all__ = [
     "make_config",
     "read_config",
     "read_description",
+    "relocated",
 ]

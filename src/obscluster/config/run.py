@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,13 +23,28 @@ from obscluster.config.values import AngleText
 from obscluster.description import Strict, validated
 from obscluster.yaml_file import Document, read_document
 
-__all__ = ["RunConfig", "make_config", "read_config", "read_description"]
+__all__ = [
+    "ArchiveConfig",
+    "RunConfig",
+    "make_config",
+    "read_config",
+    "read_description",
+    "relocated",
+]
+
+
+class ArchiveConfig(Strict):
+    """An archive whose index files have other names, see `DataStore.from_dir`."""
+
+    path: str
+    obs_index: str | None = None
+    hdu_index: str | None = None
 
 
 class RunConfig(Strict):
     """Everything that makes a grouping."""
 
-    archive: str
+    archive: str | ArchiveConfig
     target: str | None = None
     frame: Literal["icrs", "galactic"] = "icrs"
     radius: AngleText = "2 deg"
@@ -48,6 +63,11 @@ class RunConfig(Strict):
     workers: int = Field(default=1, ge=1)
     # Address of a dask.distributed scheduler, see obscluster.engine.
     scheduler: str | None = None
+
+    @property
+    def archive_path(self) -> str:
+        """Directory of the archive."""
+        return self.archive if isinstance(self.archive, str) else self.archive.path
 
     @model_validator(mode="after")
     def _fits_together(self) -> RunConfig:
@@ -81,6 +101,24 @@ class RunConfig(Strict):
         if adaptive and minimum == (None, None):
             raise ValueError("adaptive bins need constraints.min_livetime or min_runs")
         return self
+
+
+def relocated(asked: Any, given: Any) -> Any:
+    """An archive as it was asked for, with another place or other index files.
+
+    Parameters
+    ----------
+    asked, given : str, mapping with path, obs_index and hdu_index, or None
+        What of ``given`` is not None takes the place of what was asked.
+
+    Returns
+    -------
+    archive : str, dict or None
+        As a description has it.
+    """
+    blocks = [a if isinstance(a, Mapping) else {"path": a} for a in (asked, given)]
+    merged = {key: v for block in blocks for key, v in block.items() if v is not None}
+    return merged.get("path") if set(merged) <= {"path"} else merged
 
 
 def make_config(content: dict[str, Any], document: Document | None = None) -> RunConfig:
@@ -137,6 +175,7 @@ def read_description(path: Path, settings: Iterable[str] = ()) -> Document:
     # The record of a grouping has what was asked under this key.
     if "config" in content and "archive" in content and "rule" in content:
         # Where the archive was, also for somebody who stands in another directory.
-        content = {**content["config"], "archive": content["archive"]}
+        asked = content["config"]
+        content = {**asked, "archive": relocated(asked.get("archive"), content["archive"])}
         document = Document(content, document.name)
     return document.with_settings(settings)

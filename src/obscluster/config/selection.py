@@ -81,6 +81,15 @@ class ParBoxConfig(_Step):
     value_range: Annotated[tuple[Value, Value], BeforeValidator(_pair)]
 
 
+class ParValuesConfig(_Step):
+    """Runs that have one of several values in a column."""
+
+    type: Literal["par_values"] = "par_values"
+    variable: str
+    values: tuple[Value, ...]
+
+
 SelectionConfig = Annotated[
-    SkyCircleConfig | SkyBoxConfig | TimeBoxConfig | ParBoxConfig, Field(discriminator="type")
+    SkyCircleConfig | SkyBoxConfig | TimeBoxConfig | ParBoxConfig | ParValuesConfig,
+    Field(discriminator="type"),
 ]

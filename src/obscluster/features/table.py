@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -29,7 +30,7 @@ from obscluster.scaling import standard_scaler
 if TYPE_CHECKING:
     from obscluster.cache import FeatureCache
 
-__all__ = ["get_features", "get_irfs_features"]
+__all__ = ["count_notes", "get_features", "get_irfs_features"]
 
 Names = str | Feature | Iterable[str | Feature]
 Progress = Callable[[Iterable[Any]], Iterable[Any]]
@@ -152,6 +153,22 @@ def get_irfs_features(
         cache=cache,
     )
     return standard_scaler(features) if apply_standard_scaler else features
+
+
+def count_notes(notes: Iterable[str]) -> dict[str, int]:
+    """Reasons of the column ``notes``, and the number of runs of each, most first.
+
+    Parameters
+    ----------
+    notes : iterable of str
+        One per run: reasons apart by ``;``, and what differs from run to run in brackets behind
+        each.
+    """
+    counts: Counter[str] = Counter()
+    for note in notes:
+        kinds = (part.partition(" (")[0].strip() for part in str(note).split("; "))
+        counts.update({kind for kind in kinds if kind})
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
 def _fraction(value: Any) -> float:

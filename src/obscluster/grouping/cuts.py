@@ -18,6 +18,7 @@ from astropy import units as u
 from astropy.table import Table
 from numpy.typing import NDArray
 
+from obscluster.archive.quantities import QUANTITIES, column_of
 from obscluster.columns import full_turn, numbers, require_numbers
 from obscluster.exceptions import ObsClusterWarning, RequestError, unknown_name
 from obscluster.grouping.base import UNASSIGNED, Grouping
@@ -199,7 +200,9 @@ def bins_of(table: Table, column: str, way: str, value: Any, livetime: Any = Non
     livetime : array_like, optional
         See `group_by_livetime`.
     """
-    content = require_numbers(table, column)
+    # Of an archive's table, also what the index does not say.
+    of_archive = column in QUANTITIES and getattr(table, "files", None) is not None
+    content = column_of(table, column).value if of_archive else require_numbers(table, column)
     values, unit = numbers(content), content.unit or u.one
     if not np.isfinite(values).any():
         raise RequestError(f"no run has a value in column {column}")
@@ -327,7 +330,7 @@ def _range_text(axis: Bins | Categories) -> str:
 def _livetime(table: Table, given: Any) -> NDArray[np.float64]:
     """Livetime of each run in hours."""
     if given is None:
-        name = next((n for n in ("LIVETIME", "livetime") if n in table.colnames), None)
+        name = next((n for n in ("livetime", "LIVETIME") if n in table.colnames), None)
         if name is None:
             raise RequestError("no column LIVETIME, so the livetime of the bins is not known")
         given = table[name]

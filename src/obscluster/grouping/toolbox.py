@@ -62,8 +62,8 @@ def group_runs(
     ----------
     runs : `~astropy.table.QTable`
         Runs with ``obs_id``, features in units, and the columns that cuts and constraints name:
-        ``LIVETIME`` for a minimum livetime, ``RA_PNT`` and ``DEC_PNT`` for one per pointing,
-        ``mjd`` for groups that are contiguous in time.
+        ``livetime`` or ``LIVETIME`` for a minimum livetime, ``RA_PNT`` and ``DEC_PNT`` for one per
+        pointing, ``mjd`` for groups that are contiguous in time.
     names : sequence of str
         Which columns to cluster by; cuts name theirs themselves.
     grouping : `~obscluster.config.GroupingConfig`
@@ -250,7 +250,8 @@ def _hold(
     minima = []
     if asked.min_livetime is not None:
         hours = minimum_hours(asked.min_livetime)
-        minima.append(Minimum("h", numbers(column_of(runs, "LIVETIME"), u.h), hours))
+        name = "livetime" if "livetime" in runs.colnames else "LIVETIME"
+        minima.append(Minimum("h", numbers(column_of(runs, name), u.h), hours))
     if asked.min_runs is not None:
         minima.append(Minimum("runs", np.ones(len(runs)), float(asked.min_runs)))
     pointings = None

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import yaml
 from astropy import units as u
 
-from obscluster.characterise import livetimes
-from obscluster.columns import is_numeric, numbers
+from obscluster.characterise import livetime_text, livetimes
+from obscluster.columns import is_numeric
 from obscluster.init.look import MANY_RUNS, ArchiveFacts, mean_pointing, nice
 from obscluster.obs_table import ObservationTable
 
@@ -20,10 +22,12 @@ _MOST_NAMES = 6
 _NO_BREAK = "\N{NO-BREAK SPACE}"
 
 
-def first_blocks(archive: str, looked_at: ArchiveFacts) -> list[str]:
+def first_blocks(
+    archive: str | os.PathLike[str] | Mapping[str, str], looked_at: ArchiveFacts
+) -> list[str]:
     """What it is, which archive, and which of its runs."""
     table = looked_at.data_store.obs_table
-    hours = livetimes(table).sum()
+    hours = livetimes(table)
     blocks = [
         _said(
             "A run, as `obscluster init` describes it. It is ready for:",
@@ -31,8 +35,11 @@ def first_blocks(archive: str, looked_at: ArchiveFacts) -> list[str]:
             "Lines with ## explain. Lines with # are options: take the # and the blank behind it "
             "away to use one. Where it says INSTEAD, it takes the place of the block of that name.",
         ),
-        _said(f"The archive: {len(table)} runs, {hours:.1f} h; $NAMES and ~ are expanded.")
-        + f"\narchive: {_scalar(_lasting(archive))}",
+        _said(
+            f"The archive: {len(table)} runs, {livetime_text(hours)} by its index; $NAMES and ~ "
+            "are expanded."
+        )
+        + f"\n{_archive_lines(archive)}",
     ]
     names = [f"{_plain(name)} ({n})" for name, n in looked_at.names.items()]
     names = [name.replace(" ", _NO_BREAK) for name in names]
@@ -54,8 +61,9 @@ def first_blocks(archive: str, looked_at: ArchiveFacts) -> list[str]:
 
 def _selection_block(table: ObservationTable) -> list[str]:
     steps = []
-    if "ZEN_PNT" in table.colnames:
-        highest = np.nanmax(numbers(table["ZEN_PNT"], u.deg))
+    zenith = table.quantity("ZEN_PNT").value.to_value(u.deg)
+    if np.isfinite(zenith).any():
+        highest = np.nanmax(zenith)
         limit = int(np.ceil(highest / 10) * 10 + 10)
         steps.append(f"{{type: par_box, variable: ZEN_PNT, value_range: [0 deg, {limit} deg]}}")
     first = int(table["OBS_ID"][0])
@@ -204,6 +212,14 @@ def _scalar(text: str) -> str:
 def _plain(text: str) -> str:
     """Text of the archive, for an explanation: on one line."""
     return "".join(char if char.isprintable() else " " for char in text)
+
+
+def _archive_lines(archive: str | os.PathLike[str] | Mapping[str, str]) -> str:
+    """The key ``archive``: a place, or a block with the names of the index files, too."""
+    if not isinstance(archive, Mapping):
+        return f"archive: {_scalar(_lasting(os.fspath(archive)))}"
+    block = {**archive, "path": _lasting(archive["path"])}
+    return "\n".join(["archive:", *(f"  {key}: {_scalar(block[key])}" for key in block)])
 
 
 def _lasting(archive: str) -> str:

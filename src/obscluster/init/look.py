@@ -78,7 +78,7 @@ class ArchiveFacts:
     @property
     def hours(self) -> float:
         """Their live time."""
-        return float(livetimes(self.obs_table).sum())
+        return float(np.nansum(livetimes(self.obs_table)))
 
 
 def look_at(data_store: DataStore) -> ArchiveFacts:
@@ -88,8 +88,7 @@ def look_at(data_store: DataStore) -> ArchiveFacts:
     rows = np.unique(
         np.linspace(0, len(obs_table) - 1, min(len(obs_table), _LOOKED_AT)).astype(int)
     )
-    obs_ids = np.asarray(obs_table["OBS_ID"])[rows]
-    observations = list(data_store.get_observations(obs_ids, skip_missing=True))
+    observations = list(data_store.get_observations(obs_table[rows], skip_missing=True))
     energy, limits = _energies(observations)
     position = None if target is None else resolve_target(data_store.obs_table, target).position
     return ArchiveFacts(

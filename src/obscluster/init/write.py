@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
+from obscluster.characterise import open_archive
 from obscluster.exceptions import RequestError
 from obscluster.init.blocks import feature_blocks, first_blocks, grouping_blocks, last_blocks
 from obscluster.init.look import look_at
-from obscluster.store import DataStore
+from obscluster.obs_table import several_rows
 
 __all__ = ["describe_run", "write_description"]
 
+Archive = str | os.PathLike[str] | Mapping[str, str]
+
 
 def write_description(
-    archive: str | os.PathLike[str], path: str | os.PathLike[str], overwrite: bool = False
+    archive: Archive, path: str | os.PathLike[str], overwrite: bool = False
 ) -> str:
     """Write a description that `obscluster.run.run_plan` takes as it is.
 
     Parameters
     ----------
-    archive : str or path
-        Directory of the archive.
+    archive : str, path or mapping
+        Directory of the archive, or a block with ``path``, ``obs_index`` and ``hdu_index``.
     path : str or path
         The YAML file, which appears whole or not at all.
     overwrite : bool
@@ -54,13 +58,13 @@ def write_description(
     return text
 
 
-def describe_run(archive: str | os.PathLike[str]) -> str:
+def describe_run(archive: Archive) -> str:
     """Commented description of a run, as YAML.
 
     Parameters
     ----------
-    archive : str or path
-        Directory of the archive.
+    archive : str, path or mapping
+        Directory of the archive, or a block with ``path``, ``obs_index`` and ``hdu_index``.
 
     Raises
     ------
@@ -69,12 +73,14 @@ def describe_run(archive: str | os.PathLike[str]) -> str:
     RequestError
         If it holds no run.
     """
-    data_store = DataStore.from_dir(archive)
+    data_store = open_archive(archive)
     if len(data_store.obs_table) == 0:
-        raise RequestError(f"{archive}: the archive has no run")
+        raise RequestError(f"{data_store.base_dir}: the archive has no run")
+    if text := several_rows(data_store.obs_table):
+        raise RequestError(f"{data_store.base_dir}: {text}")
     looked_at = look_at(data_store)
     blocks = [
-        *first_blocks(str(archive), looked_at),
+        *first_blocks(archive, looked_at),
         *feature_blocks(looked_at),
         *grouping_blocks(looked_at),
         *last_blocks(looked_at),

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from obscluster.assess import Assessment, assess_grouping, scores_of_grouping
 from obscluster.assessment import labels_of_tree
-from obscluster.characterise import Progress, livetimes
-from obscluster.config import RunConfig, make_config
+from obscluster.characterise import Progress, livetimes, open_archive
+from obscluster.config import RunConfig, make_config, relocated
 from obscluster.curves import IrfCurves, irf_curves
 from obscluster.engine import get_engine
 from obscluster.exceptions import ArchiveError, RequestError
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 __all__ = ["collect"]
 
+Archive = str | Mapping[str, str]
+
 _MOST_GROUPS = 10
 
 
@@ -46,7 +48,7 @@ def collect(
     grouping: Grouping,
     record: dict[str, Any],
     features: QTable,
-    archive: str | None,
+    archive: Archive | None,
     assessment: Assessment | None,
     progress: Progress | None,
 ) -> ReportContent:
@@ -60,13 +62,16 @@ def collect(
     config = make_config(record["config"])
     missing: dict[str, str] = {}
     store = _archive(archive, record, missing)
+    if store is not None:
+        # What the index does not say is asked from the files.
+        obs_table.files = store.obs_table.files
     if assessment is None:
         assessment = assess_grouping(directory, _MOST_GROUPS, 0, progress, with_losses=False)
     partitions = _partitions(grouping, assessment)
     losses = assessment.losses
     by_number: dict[int, float] = {}
     if store is not None:
-        place = {"archive": str(store.base_dir)}
+        place = {"archive": relocated(archive, str(store.base_dir))}
         losses, by_number = _losses(record, place, grouping, partitions, losses, missing, progress)
     curves = None
     if store is not None:
@@ -77,7 +82,7 @@ def collect(
         yaml=yaml_text(_repeatable(config, record)),
         obs_table=obs_table,
         feature_table=features_with_notes(directory, grouping, features),
-        hours=livetimes(obs_table),
+        hours=livetimes(obs_table, features),
         mjd=start_times(obs_table),
         pointing=pointings(obs_table),
         targets=target_names_of(obs_table),
@@ -95,15 +100,15 @@ def collect(
 
 
 def _archive(
-    archive: str | None, record: Mapping[str, Any], missing: dict[str, str]
+    archive: Archive | None, record: Mapping[str, Any], missing: dict[str, str]
 ) -> DataStore | None:
     """The archive, if it is where it is said to be."""
-    place = archive or record.get("archive")
-    if not place:
+    asked = relocated(record["config"].get("archive"), record.get("archive"))
+    if not (archive or record.get("archive")):
         missing["archive"] = "the record does not say where the archive is"
         return None
     try:
-        return DataStore.from_dir(str(place))
+        return open_archive(relocated(asked, archive))
     except RequestError as error:
         if archive is not None:
             raise
@@ -123,7 +128,7 @@ def _partitions(grouping: Grouping, assessment: Assessment) -> dict[int, NDArray
 
 def _losses(
     record: Mapping[str, Any],
-    place: Mapping[str, str],
+    place: Mapping[str, Any],
     grouping: Grouping,
     partitions: Mapping[int, NDArray[np.int64]],
     known: QTable | None,
@@ -189,8 +194,9 @@ def _curves(
 def _repeatable(config: RunConfig, record: Mapping[str, Any]) -> dict[str, Any]:
     """What `obscluster run` takes to make the same groups, without what goes without saying."""
     asked = config.model_dump(mode="json", exclude_defaults=True)
-    content = {"archive": record.get("archive") or config.archive, **asked}
-    content["archive"] = record.get("archive") or config.archive
+    asked["archive"] = relocated(asked["archive"], record.get("archive"))
+    # First, as in a description that somebody writes.
+    content = {"archive": asked["archive"], **asked}
     if config.grouping.method not in ("cuts", "spread"):
         # What everything rests on is said, also where it is the default.
         names = {"names": list(config.features.names), "energy": list(config.features.energy)}

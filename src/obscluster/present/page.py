@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def require_report() -> None:
 def write_report(
     results: str | os.PathLike[str],
     output: str | os.PathLike[str] | None = None,
-    archive: str | None = None,
+    archive: str | Mapping[str, str] | None = None,
     assessment: Assessment | None = None,
     progress: Progress | None = None,
 ) -> Path:
@@ -54,8 +55,9 @@ def write_report(
         Directory with the results of a grouping, or its groups.yaml.
     output : str or path, optional
         The file; ``report.html`` with the results unless told.
-    archive : str, optional
-        Where the runs are now; where they were unless told. Without it, responses against energy
+    archive : str or mapping, optional
+        Where the runs are now (a mapping: ``path``, ``obs_index``, ``hdu_index``); where they were
+        by default. Without it, responses against energy
         and lost information are left out, and the page says so.
     assessment : `~obscluster.assess.Assessment`, optional
         What the grouping is worth; found out unless given.

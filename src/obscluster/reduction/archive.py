@@ -10,12 +10,13 @@ import gammapy.data
 from gammapy.data import Observation, Observations
 from gammapy.data.hdu_index_table import HDUIndexTable
 
+from obscluster.characterise import open_archive
 from obscluster.exceptions import SkippedRunWarning
 from obscluster.grouping.base import Grouping
 from obscluster.reduction.messages import captured
 from obscluster.store import DataStore
 
-__all__ = ["gammapy_store", "open_archive", "read_observations", "required_irfs", "to_gammapy"]
+__all__ = ["gammapy_store", "read_observations", "required_irfs", "to_gammapy"]
 
 # A background response is needed in 3D only, a PSF not for point-like runs.
 _REQUIRED = {"1d": ("aeff", "edisp"), "3d": ("aeff", "edisp", "psf", "bkg")}
@@ -67,11 +68,6 @@ def to_gammapy(
     return groups
 
 
-def open_archive(archive: str | os.PathLike[str] | DataStore) -> DataStore:
-    """The archive, opened if it is a path."""
-    return archive if isinstance(archive, DataStore) else DataStore.from_dir(archive)
-
-
 def gammapy_store(data_store: DataStore) -> gammapy.data.DataStore:
     """Gammapy's view of an archive.
 
@@ -81,7 +77,7 @@ def gammapy_store(data_store: DataStore) -> gammapy.data.DataStore:
         The archive.
     """
     with captured():
-        if data_store.index_files:
+        if data_store.has_plain_index:
             obs_index, hdu_index = (str(path.absolute()) for path in data_store.index_files)
             return gammapy.data.DataStore.from_dir(data_store.base_dir, hdu_index, obs_index)
         # Files without an index: what was gathered from their headers stands in for it.

@@ -19,13 +19,14 @@ from typing import Any
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 
+from obscluster.characterise import open_archive
 from obscluster.checksum import checksum
+from obscluster.config import relocated
 from obscluster.exceptions import ArchiveError, RequestError
 from obscluster.grouping.base import RECORD_FILE as GROUPS_FILE
 from obscluster.grouping.base import Grouping
 from obscluster.reduction.archive import (
     gammapy_store,
-    open_archive,
     read_observations,
     required_irfs,
 )
@@ -60,7 +61,7 @@ def reduce_groups(
     groups: str | os.PathLike[str] | Grouping,
     config: ReduceConfig,
     output: str | os.PathLike[str],
-    archive: str | os.PathLike[str] | DataStore | None = None,
+    archive: str | os.PathLike[str] | Mapping[str, str] | DataStore | None = None,
     progress: Progress | None = None,
     overwrite: bool = False,
 ) -> Reduction:
@@ -74,8 +75,9 @@ def reduce_groups(
         What to do.
     output : str or path
         Directory, which appears whole or not at all.
-    archive : str, path or `~obscluster.store.DataStore`, optional
-        Where the runs are; that of the groups unless told.
+    archive : str, path, mapping or `~obscluster.store.DataStore`, optional
+        Where the runs are (a mapping: ``path``, ``obs_index``, ``hdu_index``); that of the groups
+        by default.
     progress : callable, optional
         ``progress(iterable, total, what)`` wraps long loops.
     overwrite : bool
@@ -96,8 +98,10 @@ def reduce_groups(
     output = Path(output)
     check_output(output, overwrite)
     grouping, asked = _read_groups(groups)
-    archive = archive if archive is not None else asked.get("archive")
-    if archive is None:
+    if not isinstance(archive, DataStore):
+        place = archive if archive is None or isinstance(archive, Mapping) else os.fspath(archive)
+        archive = relocated(asked.get("archive"), place)
+    if not archive or (isinstance(archive, Mapping) and "path" not in archive):
         raise RequestError("the grouping does not say where its runs are; pass the archive")
     data_store = open_archive(archive)
     position = _position(config, asked, data_store)
@@ -123,7 +127,8 @@ def _read_groups(groups: str | os.PathLike[str] | Grouping) -> tuple[Grouping, d
     path = Path(groups)
     grouping = Grouping.read(path)
     record = read_yaml((path if path.is_dir() else path.parent) / GROUPS_FILE)
-    return grouping, {**(record.get("config") or {}), "archive": record.get("archive")}
+    asked = record.get("config") or {}
+    return grouping, {**asked, "archive": relocated(asked.get("archive"), record.get("archive"))}
 
 
 def _position(config: ReduceConfig, asked: Mapping[str, Any], data_store: DataStore) -> SkyCoord:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 from astropy.table import Column, QTable, Table
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from obscluster.archive.quantities import column_of
 from obscluster.assessment.suggestion import Suggestion
-from obscluster.columns import full_turn, numbers
+from obscluster.columns import full_turn, is_numeric, numbers
+from obscluster.exceptions import ObsClusterWarning
 from obscluster.grouping.base import UNASSIGNED, Grouping
 from obscluster.grouping.methods import TIME
 from obscluster.grouping.rules import Bins, Cells
@@ -49,25 +53,30 @@ def write_plots(
         there is something to draw.
     """
     names: dict[int | str, str] = dict(grouping.names.items())
-    files = []
     axes = grouping.rule.axes if isinstance(grouping.rule, Cells) else ()
     cuts = [a for a in axes if isinstance(a, Bins) and a.name in features.colnames]
-    table = _with_quantities(obs_table, features, cuts)
-    x = cuts[0].name if cuts else "ZEN_PNT"
-    y = cuts[1].name if len(cuts) > 1 else _other_condition(obs_table, x)
-    if x in table.colnames and y is not None:
-        figure = Figure(figsize=_FIGSIZE, layout="constrained")
+
+    def conditions(ax: Axes) -> bool:
+        table = _with_quantities(obs_table, features, cuts)
+        x = cuts[0].name if cuts else "ZEN_PNT"
+        y = cuts[1].name if len(cuts) > 1 else _other_condition(table, x)
+        if x not in table.colnames or y is None:
+            return False
         edges = [e for e in cuts[0].edges if np.isfinite(e)] if cuts else None
-        plot_conditions(table, grouping.labels, x, y, cut=edges, names=names, ax=figure.subplots())
-        files.append(_save(figure, directory, "conditions.png"))
-    if not axes or x == TIME:
-        figure = Figure(figsize=_FIGSIZE, layout="constrained")
-        x, *rest = [name for name in feature_names(features) if name != TIME]
-        y = rest[0] if rest else None
-        plot_features(features, grouping.labels, x, y, names=names, ax=figure.subplots())
-        files.append(_save(figure, directory, "features.png"))
-    if grouping.linkage is not None and len(grouping.linkage):
-        figure = Figure(figsize=(9, 5), layout="constrained")
+        plot_conditions(table, grouping.labels, x, y, cut=edges, names=names, ax=ax)
+        return True
+
+    def clustered(ax: Axes) -> bool:
+        if axes and not (cuts and cuts[0].name == TIME):
+            return False
+        known = feature_names(features)
+        x, *rest = [name for name in known if name != TIME] or known
+        plot_features(features, grouping.labels, x, rest[0] if rest else None, names=names, ax=ax)
+        return True
+
+    def tree(ax: Axes) -> bool:
+        if grouping.linkage is None or not len(grouping.linkage):
+            return False
         assigned = grouping.labels != UNASSIGNED
         method = grouping.parameters.get("linkage", {}).get("method", "")
         height = f"{method.capitalize()} distance of scaled features".strip()
@@ -79,9 +88,24 @@ def write_plots(
             obs_ids=np.asarray(grouping.obs_ids)[assigned],
             names=names,
             height_label=height,
-            ax=figure.subplots(),
+            ax=ax,
         )
-        files.append(_save(figure, directory, "dendrogram.png"))
+        return True
+
+    files = []
+    for name, size, draw in (
+        ("conditions.png", _FIGSIZE, conditions),
+        ("features.png", _FIGSIZE, clustered),
+        ("dendrogram.png", (9, 5), tree),
+    ):
+        figure = Figure(figsize=size, layout="constrained")
+        try:
+            if draw(figure.subplots()):
+                files.append(_save(figure, directory, name))
+        except Exception as error:  # noqa: BLE001 a picture never costs a result
+            (directory / name).unlink(missing_ok=True)
+            text = f"{name} is left out: it cannot be drawn ({type(error).__name__}: {error})"
+            warnings.warn(text, ObsClusterWarning, stacklevel=2)
     return files
 
 
@@ -105,7 +129,8 @@ def write_quality_plot(directory: Path, quality: Table, suggestion: Suggestion |
 
 def _other_condition(table: Table, x: str) -> str | None:
     """What to draw against a quantity: the first condition that the archive has."""
-    return next((c for c in _CONDITIONS if c in table.colnames and c != x), None)
+    there = [c for c in _CONDITIONS if c in table.colnames and is_numeric(table[c]) and c != x]
+    return there[0] if there else None
 
 
 def _with_quantities(obs_table: Table, features: QTable, cuts: list[Bins]) -> Table:
@@ -114,6 +139,9 @@ def _with_quantities(obs_table: Table, features: QTable, cuts: list[Bins]) -> Ta
     They may be features rather than columns, and an angle counts from the first edge.
     """
     table = Table(obs_table, copy=False)
+    if "ZEN_PNT" not in table.colnames or not is_numeric(table["ZEN_PNT"]):
+        zenith = column_of(obs_table, "ZEN_PNT").value
+        table["ZEN_PNT"] = Column(zenith.value, unit=zenith.unit, description="Zenith angle")
     for axis in cuts:
         column, values = features[axis.name], numbers(features[axis.name])
         turn = full_turn(axis.name, column)

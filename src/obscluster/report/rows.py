@@ -7,6 +7,7 @@ from astropy import units as u
 from astropy.table import QTable, Table
 from numpy.typing import NDArray
 
+from obscluster.characterise import livetime_text
 from obscluster.columns import range_of
 from obscluster.grouping.base import Grouping
 from obscluster.grouping.methods import TIME
@@ -42,7 +43,7 @@ def group_rows(
     ]
     for label in range(1, min(grouping.n_groups, most) + 1):
         inside = grouping.labels == label
-        row = [f"group_{label}", str(inside.sum()), f"{hours[inside].sum():.1f} h"]
+        row = [f"group_{label}", str(inside.sum()), livetime_text(hours[inside])]
         if grouping.names:
             row.insert(1, grouping.names.get(label, ""))
         for name, column in columns.items():

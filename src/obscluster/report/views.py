@@ -8,6 +8,7 @@ import numpy as np
 from astropy.table import QTable, Table
 from numpy.typing import NDArray
 
+from obscluster.characterise import livetime_text
 from obscluster.grouping.base import UNASSIGNED, Grouping
 from obscluster.notebook import html_folded, html_list, html_table, html_text, html_view
 from obscluster.report.rows import (
@@ -61,8 +62,9 @@ def result_html(
     """
     n_rest = int((grouping.labels == UNASSIGNED).sum())
     groups = "1 group" if grouping.n_groups == 1 else f"{grouping.n_groups} groups"
-    sentence = f"{len(grouping)} observations, {hours.sum():.1f} h, in {groups}"
-    flow = [["selection", "passed", "dropped"]]
+    sentence = f"{len(grouping)} observations, {livetime_text(hours)}, in {groups}"
+    unknown = "unknown" in cut_flow.colnames and any(cut_flow["unknown"])
+    flow = [["selection", "passed", *(["outside", "unknown"] if unknown else ["dropped"])]]
     flow += [[str(row[name]) for name in flow[0]] for row in cut_flow]
     reasons = [f"{obs_id}: {reason}" for obs_id, reason in grouping.reasons.items()]
     return html_view(

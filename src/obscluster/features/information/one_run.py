@@ -9,8 +9,8 @@ from astropy import units as u
 from astropy.coordinates import angular_separation, position_angle
 from numpy.typing import NDArray
 
+from obscluster.exceptions import DataError
 from obscluster.features.base import NotComputableError, Run
-from obscluster.features.conditions import livetime as livetime_feature
 from obscluster.features.information.background import (
     BackgroundRate,
     rate_background,
@@ -113,12 +113,13 @@ def expected_counts(observation: Observation, task: Task) -> RunCounts:
         If something is missing, or the source is outside the field of view.
     """
     wanted = [name for name in _IRFS if name != "bkg" or task.background in ("auto", "irf")]
+    observation = observation.passing(with_gti=True)
     irfs = observation.read_irfs(*wanted)
     pointing = observation.pointing_lon_lat()
     target = np.radians(task.lon), np.radians(task.lat)
     offset = float(np.degrees(angular_separation(*pointing, *target)))
     run = Run(observation, irfs, offset, has_target=True)
-    livetime = livetime_feature.function(run)
+    livetime = run.value("livetime")
     if not 0 < livetime < np.inf:
         raise NotComputableError(f"the live time is {livetime:g} s")
     aeff, edisp = run.irf("aeff"), run.irf("edisp")
@@ -152,7 +153,7 @@ def _off(run: Run, task: Task, binning: Binning, cut: Array | None) -> OffEvents
     """Events in the OFF regions."""
     if not binning.ring_edges and cut is None:
         raise NotComputableError("the directional cut is not known, so events cannot be counted")
-    events = run.observation.read_events("ENERGY", "RA", "DEC")
+    events = run.good_events("ENERGY", "RA", "DEC")
     lon, lat = run.observation.pointing_lon_lat()
     energies, radec = events.energy.to_value(u.TeV), events.radec
     distance = angular_separation(lon, lat, radec.ra.rad, radec.dec.rad)
@@ -170,11 +171,11 @@ def _off(run: Run, task: Task, binning: Binning, cut: Array | None) -> OffEvents
 
 
 def _ontime(run: Run) -> float:
-    """ONTIME, or the sum of the good time intervals, in seconds."""
+    """Sum of the good time intervals in seconds, or ONTIME where there are none."""
     try:
-        return run.value("ONTIME")
-    except NotComputableError:
         return float(run.observation.gti.time_sum.to_value(u.s))
+    except DataError:
+        return run.value("ONTIME")
 
 
 def _field_of_view(run: Run, task: Task) -> tuple[float, float]:
