@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from obscluster.features.base import NotComputableError
+from obscluster.gadf.axis import Axis
 from obscluster.gadf.defined import blend, defined_bins, second_weight
 from obscluster.gadf.irf import IRF
 
@@ -24,6 +25,8 @@ __all__ = [
     "check_energy",
     "check_offset",
     "columns_at_energy",
+    "columns_at_offset",
+    "energy_weights",
     "no_value",
 ]
 
@@ -110,14 +113,19 @@ def at_offset(
     energies: slice = slice(None),
     remark: Remark | None = None,
 ) -> Array:
+    """Values of a column; see `columns_at_offset`."""
+    return columns_at_offset(irf, offset, energies, remark)[column]
+
+
+def columns_at_offset(
+    irf: IRF, offset: float, energies: slice = slice(None), remark: Remark | None = None
+) -> dict[str, Array]:
     """Values of energy bins at an offset in degrees.
 
     Parameters
     ----------
     irf : `~obscluster.gadf.irf.IRF`
         A response whose first axis is energy.
-    column : str
-        Which of its arrays.
     offset : float
         Offset from the pointing, in degrees.
     energies : slice
@@ -127,8 +135,9 @@ def at_offset(
 
     Returns
     -------
-    values : `~numpy.ndarray`
-        Shape of the array without the offset axis; NaN where there is no value.
+    values : dict
+        Column name to values, shape of the array without the offset axis; NaN where there is no
+        value.
 
     Raises
     ------
@@ -138,7 +147,37 @@ def at_offset(
     rows = _rows(irf, offset, energies)
     if remark is not None and rows.alone.any():
         remark(_alone(irf, f"{offset:.2f} deg"))
-    return rows.values[column]
+    return rows.values
+
+
+def energy_weights(
+    axis: Axis, energies: Array, defined: NDArray[np.bool_]
+) -> tuple[NDArray[np.intp], Array]:
+    """Bins around many energies and how they count.
+
+    For sums over energies, in which a place without a value is lost: next to a bin that has none
+    the other one counts alone, all the way, and beyond the outer centres these hold.
+
+    Parameters
+    ----------
+    axis : `~obscluster.gadf.axis.Axis`
+        Axis of energy.
+    energies : `~numpy.ndarray`
+        In TeV, shape (n,).
+    defined : `~numpy.ndarray`
+        Which bins of the axis have a value.
+
+    Returns
+    -------
+    bins, weights : `~numpy.ndarray`
+        Shape (2, n); the weights add up to one, or are zero where neither has a value.
+    """
+    position = np.interp(axis.scale(energies), axis.scaled_center, np.arange(axis.nbin))
+    lower = np.minimum(position.astype(np.intp), max(axis.nbin - 2, 0))
+    bins = np.stack([lower, np.minimum(lower + 1, axis.nbin - 1)])
+    weights = np.stack([1 - position + lower, position - lower]) * defined[bins]
+    total = weights.sum(axis=0)
+    return bins, np.divide(weights, total, out=np.zeros_like(weights), where=total > 0)
 
 
 def at_energy(
