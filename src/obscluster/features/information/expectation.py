@@ -13,7 +13,7 @@ from obscluster.features.base import NotComputableError
 from obscluster.features.information.binning import Binning
 from obscluster.features.information.rings import disc_fractions
 from obscluster.features.information.source import Source
-from obscluster.features.slices import at_offset, energy_weights
+from obscluster.features.slices import Remark, at_offset, energy_weights
 from obscluster.gadf.irf import IRF
 
 __all__ = ["dispersion_kernel", "effective_area", "signal", "true_energies"]
@@ -22,6 +22,9 @@ Array = NDArray[np.float64]
 
 # True energies per decade: finer than a resolution of 5 %, and the flux hardly bends in a bin.
 _PER_DECADE = 32
+# Share of the counts whose loss is worth a word.
+_MUCH_LOST = 0.01
+_TINY = np.finfo(float).tiny
 # How far true energies reach beyond the reconstructed ones; nothing migrates farther.
 _REACH = 5.0
 
@@ -113,6 +116,7 @@ def signal(
     psf: IRF | None,
     offset: tuple[float, float, float],
     livetime: float,
+    remark: Remark | None = None,
 ) -> tuple[Array, Array]:
     """Expected counts and their derivatives.
 
@@ -130,6 +134,8 @@ def signal(
         Offset at which to take each of the three, in degrees.
     livetime : float
         In seconds.
+    remark : callable, optional
+        Is told if counts are lost where dispersion or PSF have no value.
 
     Returns
     -------
@@ -153,6 +159,14 @@ def signal(
     else:
         inside, growth = disc_fractions(psf, energies, offset[2], binning.rings, source.size)
         fractions, widening = np.diff(inside, axis=1), np.diff(growth, axis=1)
+    lost = ~(kernel.any(axis=1) & fractions.any(axis=1))
+    within = (energies > binning.energies[0]) & (energies < binning.energies[-1])
+    share = events[lost & within].sum() / max(events[within].sum(), _TINY)
+    if remark is not None and share > _MUCH_LOST:
+        remark(
+            f"expected counts left out where dispersion or PSF are empty ({100 * share:.0f} % of "
+            f"{binning.energies[0]:.3g} to {binning.energies[-1]:.3g} TeV)"
+        )
 
     def fold(events: Array, fractions: Array) -> Array:
         return np.asarray(kernel.T @ (events[:, np.newaxis] * fractions)).ravel()
