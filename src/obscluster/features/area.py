@@ -119,11 +119,12 @@ def background_rate(bkg: IRF, energy: float, offset: float, remark: Remark | Non
     else:
         bins, weights = _ring(bkg, offset)
     # Linear rather than logarithmic, so that empty cells do not dominate.
-    density = np.asarray(bkg.arrays["BKG"][:, *bins], dtype=float) @ weights
+    block = np.asarray(bkg.arrays["BKG"][:, *bins], dtype=float)
+    density = np.where(np.isfinite(block), block, 0.0) @ weights
     if remark is not None:
         energies = slice(int(np.searchsorted(axis.edges[1:-1], energy, side="right")), None)
         remark_empty_background(bkg, tuple(index[weights != 0] for index in bins), energies, remark)
-    density = np.clip(np.nan_to_num(density), 0.0, None) * unit_factor(bkg.unit, _RATE)
+    density = np.clip(density, 0.0, None) * unit_factor(bkg.unit, _RATE)
     lower, upper = axis.edges[:-1], axis.edges[1:]
     total = float(_integrals(density, axis.center, np.clip(lower, energy, upper), upper).sum())
     if not total > 0:

@@ -93,9 +93,7 @@ def _rows(irf: IRF, offset: float, energies: slice) -> _Rows:
         if i == j:
             values = {name: part[first] for name, part in block.items()}
         else:
-            values = {
-                name: (1 - t) * part[first] + t * part[second] for name, part in block.items()
-            }
+            values = {name: _line(part[first], part[second], t) for name, part in block.items()}
         return _Rows(values, defined[:, 0], np.zeros(len(defined), dtype=bool))
     weight = second_weight(t, defined[:, 0], defined[:, -1])
     values = {}
@@ -104,6 +102,12 @@ def _rows(irf: IRF, offset: float, energies: slice) -> _Rows:
         values[name] = blend(part[first], part[second], weight.reshape(shape))
     known = ~np.isnan(weight)
     return _Rows(values, known, known & (weight != t))
+
+
+def _line(first: Array, second: Array, weight: float) -> Array:
+    # Some of the numbers of a distribution may be none, and yet it has others.
+    with np.errstate(invalid="ignore", over="ignore"):
+        return np.asarray((1 - weight) * first + weight * second)
 
 
 def at_offset(
@@ -232,7 +236,7 @@ def columns_at_energy(
         values = {name: part[0] for name, part in rows.values.items()}
     elif rows.defined.all():
         weight = t
-        values = {name: (1 - t) * low + t * high for name, (low, high) in rows.values.items()}
+        values = {name: _line(low, high, t) for name, (low, high) in rows.values.items()}
     else:
         weight = float(second_weight(t, *rows.defined))
         values = {

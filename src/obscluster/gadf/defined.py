@@ -61,7 +61,8 @@ def defined_bins(
     if hdu_class in PROFILES:
         return _without(PROFILES[hdu_class].usable(arrays), *invalid.values())
     if hdu_class == "psf_table":
-        content = np.moveaxis(values, names.index("rad"), -1) @ _ring_areas(axes["rad"])
+        with np.errstate(invalid="ignore", over="ignore"):
+            content = np.moveaxis(values, names.index("rad"), -1) @ _ring_areas(axes["rad"])
         return np.asarray((content > 0) & (content < np.inf))
     if hdu_class == "edisp_2d":
         return np.asarray(_positive(values).any(axis=names.index("migra")))
