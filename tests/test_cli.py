@@ -155,7 +155,7 @@ class TestBadInput:
         [
             (["--features", "psf-radus"], ["unknown feature 'psf-radus'", "'psf-radius'"]),
             (["--energy", "1"], ["has no unit", "1 TeV"]),
-            (["--energy", "0.0001 TeV"], ["none of the 12 runs", "outside the energies"]),
+            (["--energy", "0.0001 TeV"], ["none of the 12 runs", "energy outside the response"]),
             (["--n-groups", "13"], ["13 groups asked of 12 runs"]),
             (["--n-groups", "0"], ["n_groups", "expected a whole number from 1"]),
             (["--where", "ZEN_PNT", "80 deg", "90 deg"], ["leaves no run", "leaves 0"]),

@@ -15,6 +15,7 @@ from obscluster import DataStore, get_irfs_features, hierarchical_clustering, st
 from obscluster.engine import get_engine
 from obscluster.exceptions import RequestError, SkippedRunWarning
 from obscluster.features import NotComputableError
+from obscluster.features.edisp import kernel_moments
 from obscluster.gadf.axis import Axis
 from obscluster.gadf.irf import IRF
 from obscluster.simulate import simulate
@@ -132,23 +133,31 @@ class TestClosedForms:
         assert_allclose(radius, sigma * np.sqrt(-2 * np.log(1 - fraction)), atol=0.0003)
         assert remark == ""
 
-    def test_a_psf_that_ends_too_early_gives_its_end_and_a_remark(self):
-        radius, remark = evaluate("psf-radius", self.gaussian(0.8), 1.0, 0.5, 0.95)
-        assert radius == pytest.approx(1.0, abs=0.001)
-        assert "holds only 54.2%" in remark
+    @pytest.mark.parametrize("name", ["psf-radius", "psf-r95"])
+    def test_a_psf_that_ends_too_early_has_no_radius(self, name):
+        reason = r"^the PSF never holds 95 % \(1 TeV, 0\.50 deg: 54\.2 % at most\)$"
+        with pytest.raises(NotComputableError, match=reason):
+            evaluate(name, self.gaussian(0.8), 1.0, 0.5, 0.95)
 
     @pytest.mark.parametrize("energy", [0.001, 150.0])
     @pytest.mark.parametrize("name", NAMES)
     def test_energies_outside_the_response_have_no_value(self, name, energy):
         irf = self.gaussian(0.1) if name == "psf-radius" else self.log_normal(0.1)
-        with pytest.raises(NotComputableError, match=r"outside the energies 0\.01 to 100 TeV"):
+        with pytest.raises(NotComputableError, match=r"energy outside.*0\.01 to 100 TeV"):
             evaluate(name, irf, energy)
 
     @pytest.mark.parametrize("name", NAMES)
-    def test_offsets_outside_the_response_have_no_value(self, name):
+    def test_beyond_the_last_offset_its_value_holds_and_is_noted(self, name):
         irf = self.gaussian(0.1) if name == "psf-radius" else self.log_normal(0.1)
-        with pytest.raises(NotComputableError, match=r"offset 3\.00 deg is outside"):
-            evaluate(name, irf, 1.0, 3.0)
+        value, remark = evaluate(name, irf, 1.0, 3.0)
+        assert value == evaluate(name, irf, 1.0, 2.0)[0]
+        place = f"({irf.hdu_class} at 2.00 deg instead of 3.00 deg)"
+        assert remark == f"offset beyond the response, last bin taken {place}"
+
+    def test_offsets_outside_the_response_have_no_value(self):
+        reason = r"offset outside the response \(edisp_2d: 3\.00 deg, expected 0\.00 to 2\.50 deg\)"
+        with pytest.raises(NotComputableError, match=reason):
+            kernel_moments(self.log_normal(0.1), 1.0, 3.0)
 
     @pytest.mark.parametrize("name", NAMES)
     def test_an_empty_response_has_no_value(self, name):
@@ -162,7 +171,13 @@ class TestClosedForms:
         irf = self.log_normal(0.2)
         irf.arrays["MATRIX"] = irf.arrays["MATRIX"][:, :, :1]
         irf.axes["offset"] = Axis.from_edges("offset", [0.0, 0.5])
-        assert evaluate("edisp-res", irf, offset=0.1) == evaluate("edisp-res", irf, offset=4.0)
+        (value, nothing), (same, remark) = (evaluate("edisp-res", irf, 1.0, o) for o in (0.1, 4.0))
+        assert value == same
+        assert nothing == ""
+        assert remark == (
+            "offset outside the only bin of the response "
+            "(edisp_2d: 4.00 deg, the bin is 0.00 to 0.50 deg)"
+        )
 
 
 class TestTable:
@@ -202,7 +217,7 @@ class TestTable:
         far = SkyCoord(0, 89, unit="deg")
         table = get_irfs_features(simulated, "1 TeV", position=far, names="edisp-res")
         assert np.isfinite(table["edisp-res"]).all()
-        assert all("deg off, edisp_2d taken at" in note for note in table["notes"])
+        assert all("last bin taken (edisp_2d at" in note for note in table["notes"])
 
     def test_scaled_at_once(self, simulated):
         table = get_irfs_features(simulated, "1 TeV", apply_standard_scaler=True)

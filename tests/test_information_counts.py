@@ -16,6 +16,9 @@ from obscluster.features.information import (
     make_source,
 )
 from obscluster.features.information.off_events import off_counts, shared_rates
+from obscluster.gadf.axis import Axis
+from obscluster.gadf.irf import IRF
+from obscluster.observation import Observation
 from obscluster.simulate import simulate
 from obscluster.workers import LocalWorkers
 
@@ -396,3 +399,34 @@ def test_cta_runs_are_computed(cta_1dc):
         scores = get_scores(observations, make_source("1 % Crab"), position, binning)
     assert scores.usable.tolist() == [True, True, True, False]
     assert (scores.mu[:3].sum(axis=1) > 50).all()
+
+
+def test_energies_without_a_directional_cut_do_not_count(fact_crab, monkeypatch):
+    """A cut of zero, or one that is no number, is none."""
+    read = Observation.read_irfs
+
+    def with_gap(observation, *names, **options):
+        irfs = dict(read(observation, *names, **options))
+        cut = irfs["rad_max"]
+        energy = Axis.from_edges("energy", np.geomspace(0.2, 50, 11), "log")
+        values = np.full((10, 1), float(cut.data[0, 0]))
+        values[6:8, 0] = 0.0, np.nan
+        axes = {"energy": energy, "offset": cut.axes["offset"]}
+        return irfs | {"rad_max": IRF("rad_max_2d", axes, {"RAD_MAX": values}, cut.unit)}
+
+    crab = SkyCoord(83.63, 22.01, unit="deg")
+    observations = DataStore.from_dir(fact_crab).get_observations()[:2]
+    full = get_scores(observations, SOURCE, crab)
+    monkeypatch.setattr(Observation, "read_irfs", with_gap)
+    scores = get_scores(observations, SOURCE, crab)
+    note = "energy bins without directional cut left out (rad_max_2d: 4 of 24)"
+    assert scores.notes == (note, note)
+    centers = np.sqrt(scores.binning.energies[:-1] * scores.binning.energies[1:])
+    nodes = np.sqrt(np.geomspace(0.2, 50, 11)[:-1] * np.geomspace(0.2, 50, 11)[1:])
+    # The bins with a cut next to the gap hold for half the way to it.
+    half = np.sqrt(nodes[[5, 7]] * nodes[[6, 8]])
+    without = (centers > half[0]) & (centers < half[1])
+    assert without.sum() == 4
+    assert (scores.mu[:, without] == 0).all()
+    np.testing.assert_array_equal(scores.mu[:, ~without] > 0, full.mu[:, ~without] > 0)
+    np.testing.assert_allclose(scores.d[:, ~without], full.d[:, ~without])

@@ -76,7 +76,7 @@ def test_parametric_profiles_are_solved_to_the_digit(fraction):
 
 def test_a_psf_that_never_reaches_the_fraction_has_no_radius():
     psf = psf_table(lambda r: -np.expm1(-0.5 * (r / 0.5) ** 2), np.linspace(0, 0.7, 71))
-    with pytest.raises(NotComputableError, match=r"holds only 62\.5%.*never 95%"):
+    with pytest.raises(NotComputableError, match=r"never holds 95 %.*62\.5 % at most"):
         evaluate("psf-r95", psf)
 
 
@@ -156,7 +156,7 @@ class TestBackground:
         bkg = IRF("bkg_3d", axes, {"BKG": values}, u.Unit("s-1 MeV-1 sr-1"))
         truth = 1e6 * (1 - 100**-1.7) / 1.7
         assert_allclose(background_rate(bkg, 1.0, 1.3), truth, rtol=1e-6)
-        with pytest.raises(NotComputableError, match="outside the bkg_3d"):
+        with pytest.raises(NotComputableError, match=r"outside the field.*bkg_3d: 3\.50 deg"):
             background_rate(bkg, 1.0, 3.5)
 
 

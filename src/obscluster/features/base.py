@@ -37,6 +37,9 @@ __all__ = ["Feature", "NotComputableError", "Run", "feature"]
 
 T = TypeVar("T")
 
+# Degrees: offsets that differ by less are the same to two digits.
+_SAME_OFFSET = 0.005
+
 
 class NotComputableError(Exception):
     """A feature has no value for this run; the text says why."""
@@ -180,19 +183,33 @@ class Run:
 
     def _remark_invalid(self, irf: IRF) -> None:
         if irf.invalid:
-            self.remark(f"{irf.n_invalid} values of {irf.hdu_class} are no numbers, taken as zero")
+            self.remark(f"values that are no numbers left out ({irf.n_invalid} of {irf.hdu_class})")
 
     def offset_for(self, irf: IRF) -> float:
         """Offset at which to evaluate a response, in degrees.
 
-        A target further out than the last tabulated offset is taken to be there, which is
-        remarked.
+        Further out than the last tabulated offset it is that, which is remarked. A single bin
+        holds for all offsets; outside its edges that is remarked, too.
         """
         axis = irf.axes.get("offset")
-        if axis is None or not self.has_target or axis.nbin == 1 or self.offset <= axis.center[-1]:
+        if axis is None:
+            return self.offset
+        if axis.nbin == 1:
+            lo, hi = axis.edges
+            if not lo - _SAME_OFFSET <= self.offset <= hi + _SAME_OFFSET:
+                self.remark(
+                    f"offset outside the only bin of the response ({irf.hdu_class}: "
+                    f"{self.offset:.2f} deg, the bin is {lo:.2f} to {hi:.2f} deg)"
+                )
             return self.offset
         last = float(axis.center[-1])
-        self.remark(f"target is {self.offset:.2f} deg off, {irf.hdu_class} taken at {last:.2f} deg")
+        if not self.offset > last:
+            return self.offset
+        if self.offset > last + _SAME_OFFSET:
+            self.remark(
+                f"offset beyond the response, last bin taken "
+                f"({irf.hdu_class} at {last:.2f} deg instead of {self.offset:.2f} deg)"
+            )
         return last
 
     def value(self, *names: str) -> float:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from obscluster.features.base import NotComputableError, Run, feature
 from obscluster.features.quantiles import normal_quantile
-from obscluster.features.slices import at_energy, at_offset, check_energy
+from obscluster.features.slices import Remark, at_energy, at_offset, check_energy, no_value
 from obscluster.gadf.axis import Axis
 from obscluster.gadf.irf import IRF
 
@@ -27,7 +27,9 @@ Array = NDArray[np.float64]
 _KERNEL_NOISE = 1e-8
 
 
-def kernel_moments(edisp: IRF, energy: float, offset: float) -> tuple[float, float, float]:
+def kernel_moments(
+    edisp: IRF, energy: float, offset: float, remark: Remark | None = None
+) -> tuple[float, float, float]:
     """Moments of the dispersion kernel.
 
     The kernel is binned on the true-energy axis: the migration distribution of the bin that holds
@@ -41,6 +43,8 @@ def kernel_moments(edisp: IRF, energy: float, offset: float) -> tuple[float, flo
         True energy in TeV.
     offset : float
         Offset from the pointing in degrees.
+    remark : callable, optional
+        Is told what is doubtful about the values.
 
     Returns
     -------
@@ -55,9 +59,10 @@ def kernel_moments(edisp: IRF, energy: float, offset: float) -> tuple[float, flo
     check_energy(edisp, energy)
     axis, migra = edisp.axes["energy_true"], edisp.axes["migra"]
     index = _bin_of(axis, energy)
-    cumulative = _cumulative(at_offset(edisp, "MATRIX", offset, index), migra)
+    (density,) = at_offset(edisp, "MATRIX", offset, slice(index, index + 1), remark)
+    cumulative = _cumulative(density, migra)
     if cumulative is None:
-        raise _empty(energy, offset)
+        raise no_value(edisp, f"{energy:g} TeV, {offset:.2f} deg")
     center, migrations = _migrations(axis, index)
     at_edges = np.interp(migrations, migra.edges, cumulative)
     kernel = at_edges[1:] - at_edges[:-1]
@@ -65,7 +70,8 @@ def kernel_moments(edisp: IRF, energy: float, offset: float) -> tuple[float, flo
     total = np.add.reduce(kernel)
     if not total > 0:
         raise NotComputableError(
-            f"the energy dispersion at {energy:g} TeV lies outside the true energies"
+            f"the energy dispersion lies outside the true energies "
+            f"({energy:g} TeV, {offset:.2f} deg)"
         )
     mean = np.add.reduce(kernel * axis.center) / total
     variance = np.add.reduce(kernel * (axis.center - mean) ** 2) / total
@@ -93,7 +99,11 @@ def _widths(axis: Axis) -> Array:
 
 
 def migration_quantiles(
-    edisp: IRF, energy: float, offset: float, fractions: tuple[float, ...]
+    edisp: IRF,
+    energy: float,
+    offset: float,
+    fractions: tuple[float, ...],
+    remark: Remark | None = None,
 ) -> Array:
     """Quantiles of E_reco / E at an energy in TeV and an offset in degrees.
 
@@ -103,9 +113,10 @@ def migration_quantiles(
         Outside the response, or where it is empty.
     """
     migra = edisp.axes["migra"]
-    cumulative = _cumulative(at_energy(edisp, "MATRIX", energy, offset), migra)
+    density = at_energy(edisp, "MATRIX", energy, offset, remark=remark)
+    cumulative = _cumulative(density, migra)
     if cumulative is None:
-        raise _empty(energy, offset)
+        raise no_value(edisp, f"{energy:g} TeV, {offset:.2f} deg")
     return np.array([normal_quantile(migra.edges, cumulative, value) for value in fractions])
 
 
@@ -130,13 +141,15 @@ def _sums(density: Array, migra: Axis) -> Array:
 def _moments(run: Run, energy: float) -> tuple[float, float, float]:
     """Moments of the kernel of a run, which bias and resolution share."""
     edisp, offset = run.irf_at_offset("edisp")
-    return run.once(("moments", energy), lambda: kernel_moments(edisp, energy, offset))
-
-
-def _empty(energy: float, offset: float) -> NotComputableError:
-    return NotComputableError(
-        f"no energy dispersion at {energy:g} TeV and {offset:.2f} deg, the matrix is empty"
+    remarks: list[str] = []
+    moments, remarks = run.once(
+        ("moments", energy),
+        lambda: (kernel_moments(edisp, energy, offset, remarks.append), remarks),
     )
+    # Each of the features says what is doubtful.
+    for text in remarks:
+        run.remark(text)
+    return moments
 
 
 @feature(
@@ -175,7 +188,7 @@ def edisp_res(run: Run, energy: float) -> float:
 def edisp_bias50(run: Run, energy: float) -> float:
     """Median migration less 1, at the energy itself."""
     edisp, offset = run.irf_at_offset("edisp")
-    (median,) = migration_quantiles(edisp, energy, offset, (0.5,))
+    (median,) = migration_quantiles(edisp, energy, offset, (0.5,), run.remark)
     return float(median) - 1.0
 
 
@@ -189,7 +202,7 @@ def edisp_bias50(run: Run, energy: float) -> float:
 def edisp_res68(run: Run, energy: float) -> float:
     """Half the distance of the 16 % and 84 % quantiles of the migration, at the energy itself."""
     edisp, offset = run.irf_at_offset("edisp")
-    lo, hi = migration_quantiles(edisp, energy, offset, (0.16, 0.84))
+    lo, hi = migration_quantiles(edisp, energy, offset, (0.16, 0.84), run.remark)
     return 0.5 * float(hi - lo)
 
 

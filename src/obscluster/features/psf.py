@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from obscluster.features.base import NotComputableError, Run, feature
 from obscluster.features.quantiles import quantile
-from obscluster.features.slices import at_energy
+from obscluster.features.slices import Remark, at_energy, columns_at_energy
 from obscluster.gadf.axis import Axis
 from obscluster.gadf.irf import IRF
 from obscluster.gadf.psf import PROFILES
@@ -32,9 +32,13 @@ _PARAMETRIC_RAD = Axis.from_edges("rad", np.linspace(0.0, 0.66, 67))
 _PLATEAU = 1e-9
 # A parametric PSF that holds less than the fraction within this many degrees never will.
 _FARTHEST = 90.0
+# What a tabulated PSF may integrate to.
+_NORMAL = (0.9, 1.1)
 
 
-def containment_radius(psf: IRF, energy: float, offset: float, fraction: float) -> float:
+def containment_radius(
+    psf: IRF, energy: float, offset: float, fraction: float, remark: Remark | None = None
+) -> float:
     """Radius that contains a fraction of the PSF.
 
     Parameters
@@ -47,6 +51,8 @@ def containment_radius(psf: IRF, energy: float, offset: float, fraction: float) 
         Offset from the pointing in degrees.
     fraction : float
         Fraction of all gamma rays, between 0 and 1.
+    remark : callable, optional
+        Is told what is doubtful about the value.
 
     Returns
     -------
@@ -62,75 +68,67 @@ def containment_radius(psf: IRF, energy: float, offset: float, fraction: float) 
         # Slow to load, and needed for few archives.
         from scipy.optimize import brentq
 
-        parameters = _parameters(psf, energy, offset)
+        parameters = _parameters(psf, energy, offset, remark)
         containment = PROFILES[psf.hdu_class].containment
 
         def excess(rad: float) -> float:
             return float(containment(np.asarray(rad), parameters)) - fraction
 
         if not excess(_FARTHEST) >= 0:
-            raise _too_little(excess(_FARTHEST) + fraction, fraction, energy, offset)
+            raise _too_little(excess(_FARTHEST) + fraction, fraction, energy, offset, _FARTHEST)
         return float(brentq(excess, 0.0, _FARTHEST, xtol=1e-9))
     axis = psf.axes["rad"]
-    rings = _rings(psf, energy, offset)
-    if not np.isfinite(rings).all():
-        # Empty bins are sometimes filled with what is not a number.
-        rings = np.nan_to_num(rings)
+    rings = _rings(psf, energy, offset, remark)
     total = np.concatenate([[0.0], np.cumsum(rings)])
     # In a bin of constant density containment grows with the square of the radius.
     inner = max(axis.edges[0], 0.0)
     squares = np.concatenate([[inner], axis.edges[1:]]) ** 2
     square = quantile(squares, np.maximum.accumulate(total), fraction)
     if not np.isfinite(square):
-        raise _too_little(total[-1], fraction, energy, offset)
+        raise _too_little(total.max(), fraction, energy, offset)
     return float(np.sqrt(square))
 
 
 def nearest_containment_radius(
-    psf: IRF, energy: float, offset: float, fraction: float
-) -> tuple[float, float]:
+    psf: IRF, energy: float, offset: float, fraction: float, remark: Remark | None = None
+) -> float:
     """Containment radius on the refined rad axis, nearest point, as Gammapy defines it.
-
-    Where the tabulated PSF never reaches the fraction, the nearest point is where it stops rising.
-    (Gammapy's is then any point from there on: rounding errors decide.)
 
     Parameters
     ----------
-    psf, energy, offset, fraction
+    psf, energy, offset, fraction, remark
         See `containment_radius`.
 
     Returns
     -------
-    radius, largest : float
-        Radius in degrees, and the largest containment that the PSF reaches.
+    radius : float
+        In degrees.
 
     Raises
     ------
     NotComputableError
-        Outside the response, or where it is empty.
+        Outside the response, where it is empty, or where it never reaches the fraction. (Gammapy
+        then gives a point of the grid.)
     """
+    within: float | None
     if psf.is_parametric:
         rad = _refined_center(_PARAMETRIC_RAD)
-        parameters = _parameters(psf, energy, offset)
+        parameters = _parameters(psf, energy, offset, remark)
         containment = PROFILES[psf.hdu_class].containment(rad, parameters)
+        largest, within = float(containment[-1]), float(rad[-1])
     else:
         axis = psf.axes["rad"]
-        rad, sums = _refined_center(axis), _rings(psf, energy, offset).cumsum()
+        rad, sums = _refined_center(axis), _rings(psf, energy, offset, remark).cumsum()
         near = _bins_near(sums, fraction)
         if near is not None:
             points = slice(near.start * _RAD_FACTOR, near.stop * _RAD_FACTOR)
             apart = np.abs(_interpolate_sums(axis, sums, points) - fraction)
-            return float(rad[points][apart.argmin()]), float(sums[-1])
+            return float(rad[points][apart.argmin()])
         containment = _interpolate_sums(axis, sums)
-    largest = float(containment.max())
-    if not np.isfinite(largest):
-        containment = np.nan_to_num(containment)
-        largest = float(containment.max())
-    if not largest > 0:
-        raise NotComputableError(f"the PSF is empty at {energy:g} TeV and {offset:.2f} deg")
-    if largest < fraction:
-        return float(rad[np.argmax(containment >= largest - _PLATEAU)]), largest
-    return float(rad[np.argmin(np.abs(containment - fraction))]), largest
+        largest, within = float(sums.max()), None
+    if not largest >= fraction:
+        raise _too_little(largest, fraction, energy, offset, within)
+    return float(rad[np.argmin(np.abs(containment - fraction))])
 
 
 def _bins_near(sums: Array, fraction: float) -> slice | None:
@@ -148,9 +146,17 @@ def _bins_near(sums: Array, fraction: float) -> slice | None:
     return slice(max(first - 1, 0), last + 1) if last < len(sums) - 1 else None
 
 
-def _rings(psf: IRF, energy: float, offset: float) -> Array:
+def _rings(psf: IRF, energy: float, offset: float, remark: Remark | None) -> Array:
     """Content of each bin of rad."""
-    return at_energy(psf, "RPSF", energy, offset) * _ring_areas(psf.axes["rad"], psf.unit)
+    density = at_energy(psf, "RPSF", energy, offset, remark=remark)
+    rings = density * _ring_areas(psf.axes["rad"], psf.unit)
+    total = float(np.add.reduce(rings))
+    if not 0 < total < np.inf:
+        # Continued beyond the outer bins, or in numbers too large to add.
+        raise _unusable(psf, energy, offset)
+    if remark is not None and not _NORMAL[0] <= total <= _NORMAL[1]:
+        remark(f"the PSF does not integrate to one ({energy:g} TeV, {offset:.2f} deg: {total:.3g})")
+    return rings
 
 
 @lru_cache(maxsize=64)
@@ -160,8 +166,19 @@ def _ring_areas(axis: Axis, unit: u.UnitBase) -> Array:
     return np.asarray(square_degrees * unit_factor(unit, _PER_SQUARE_DEGREE))
 
 
-def _parameters(psf: IRF, energy: float, offset: float) -> dict[str, Array]:
-    return {name: np.clip(at_energy(psf, name, energy, offset), 0.0, None) for name in psf.arrays}
+def _parameters(psf: IRF, energy: float, offset: float, remark: Remark | None) -> dict[str, Array]:
+    values = columns_at_energy(psf, energy, offset, remark=remark)
+    parameters = {name: np.maximum(value, 0.0) for name, value in values.items()}
+    if not PROFILES[psf.hdu_class].usable(parameters):
+        raise _unusable(psf, energy, offset)
+    return parameters
+
+
+def _unusable(psf: IRF, energy: float, offset: float) -> NotComputableError:
+    return NotComputableError(
+        f"continued beyond the outer bins there is no PSF left "
+        f"({psf.hdu_class} at {energy:g} TeV, {offset:.2f} deg)"
+    )
 
 
 @lru_cache(maxsize=64)
@@ -201,13 +218,12 @@ def _places(axis: Axis) -> tuple[NDArray[np.intp], Array, Array, NDArray[np.bool
 
 
 def _too_little(
-    largest: float, fraction: float, energy: float, offset: float
+    largest: float, fraction: float, energy: float, offset: float, within: float | None = None
 ) -> NotComputableError:
-    if not largest > 0:
-        return NotComputableError(f"the PSF is empty at {energy:g} TeV and {offset:.2f} deg")
+    limit = "" if within is None else f" within {within:.3g} deg"
     return NotComputableError(
-        f"the PSF holds only {largest:.1%} at {energy:g} TeV and {offset:.2f} deg, "
-        f"never {fraction:.0%}"
+        f"the PSF never holds {100 * fraction:g} % ({energy:g} TeV, {offset:.2f} deg: "
+        f"{100 * largest:.1f} % at most{limit})"
     )
 
 
@@ -222,13 +238,7 @@ def _too_little(
 def psf_radius(run: Run, energy: float) -> float:
     """Containment radius at the fraction asked, nearest point of the refined rad axis."""
     psf, offset = run.irf_at_offset("psf")
-    fraction = run.containment_fraction
-    radius, largest = nearest_containment_radius(psf, energy, offset, fraction)
-    if largest < fraction:
-        run.remark(
-            f"psf-radius: the PSF holds only {largest:.1%} at {energy:g} TeV and {offset:.2f} deg"
-        )
-    return radius
+    return nearest_containment_radius(psf, energy, offset, run.containment_fraction, run.remark)
 
 
 @feature(
@@ -242,7 +252,7 @@ def psf_radius(run: Run, energy: float) -> float:
 def psf_r68(run: Run, energy: float) -> float:
     """Radius that contains 68 %, solved continuously."""
     psf, offset = run.irf_at_offset("psf")
-    return containment_radius(psf, energy, offset, 0.68)
+    return containment_radius(psf, energy, offset, 0.68, run.remark)
 
 
 @feature(
@@ -256,7 +266,7 @@ def psf_r68(run: Run, energy: float) -> float:
 def psf_r95(run: Run, energy: float) -> float:
     """Radius that contains 95 %, solved continuously."""
     psf, offset = run.irf_at_offset("psf")
-    return containment_radius(psf, energy, offset, 0.95)
+    return containment_radius(psf, energy, offset, 0.95, run.remark)
 
 
 FEATURES = (psf_radius, psf_r68, psf_r95)

@@ -2,7 +2,8 @@
 
 https://gamma-astro-data-formats.readthedocs.io/en/v0.3/irfs/full_enclosure/psf/index.html
 
-Angles are in degrees, densities per square degree, and every profile integrates to one.
+Angles are in degrees, densities per square degree, and every profile integrates to one. Where the
+parameters are not those of a PSF, such as a width of zero, there are no numbers.
 """
 
 from __future__ import annotations
@@ -29,31 +30,44 @@ class Profile:
         ``density(rad, parameters)``, per square degree.
     containment : callable
         ``containment(rad, parameters)``, the integral over the disc of radius ``rad``.
+    usable : callable
+        ``usable(parameters)``, whether these are the parameters of a PSF.
     """
 
     density: Callable[[Array, Parameters], Array]
     containment: Callable[[Array, Parameters], Array]
+    usable: Callable[[Parameters], NDArray[np.bool_]]
+
+
+def _gauss_amplitudes_and_widths(parameters: Parameters) -> list[tuple[Array, Array]]:
+    amplitudes = (np.ones_like(parameters["SCALE"]), parameters["AMPL_2"], parameters["AMPL_3"])
+    widths = (parameters["SIGMA_1"], parameters["SIGMA_2"], parameters["SIGMA_3"])
+    return list(zip(amplitudes, widths, strict=True))
 
 
 def _gauss_components(parameters: Parameters) -> list[tuple[Array, Array]]:
     """Fraction and width of each of the three Gaussians.
 
-    A component that is switched off may have zero width; any other width serves as well.
+    One that is switched off may have zero width; any other width serves as well.
     """
-    amplitudes = (np.ones_like(parameters["SCALE"]), parameters["AMPL_2"], parameters["AMPL_3"])
-    widths = [
-        np.where(sigma == 0.0, 1.0, sigma)
-        for sigma in (parameters["SIGMA_1"], parameters["SIGMA_2"], parameters["SIGMA_3"])
-    ]
-    areas = [
-        parameters["SCALE"] * amplitude * sigma**2
-        for amplitude, sigma in zip(amplitudes, widths, strict=True)
-    ]
+    widths, areas = [], []
+    for amplitude, sigma in _gauss_amplitudes_and_widths(parameters):
+        without = np.where(amplitude > 0, np.nan, 1.0)
+        widths.append(np.where(sigma > 0, sigma, without))
+        areas.append(parameters["SCALE"] * amplitude * widths[-1] ** 2)
     total = sum(areas, start=np.zeros_like(areas[0]))
     with np.errstate(divide="ignore", invalid="ignore"):
-        return [
-            (np.nan_to_num(area / total), sigma) for area, sigma in zip(areas, widths, strict=True)
-        ]
+        return [(area / total, sigma) for area, sigma in zip(areas, widths, strict=True)]
+
+
+def _gauss_usable(parameters: Parameters) -> NDArray[np.bool_]:
+    usable = np.logical_and.reduce([np.isfinite(values) for values in parameters.values()])
+    area = np.zeros(usable.shape)
+    with np.errstate(invalid="ignore", over="ignore"):
+        for amplitude, sigma in _gauss_amplitudes_and_widths(parameters):
+            usable = usable & ((amplitude <= 0) | (sigma > 0))
+            area = area + np.maximum(amplitude, 0.0) * np.square(sigma, dtype=float)
+        return np.asarray(usable & (parameters["SCALE"] * area > 0))
 
 
 def _gauss_density(rad: Array, parameters: Parameters) -> Array:
@@ -72,9 +86,15 @@ def _gauss_containment(rad: Array, parameters: Parameters) -> Array:
     return np.asarray(np.sum(parts, axis=0))
 
 
+def _king_usable(parameters: Parameters) -> NDArray[np.bool_]:
+    gamma, sigma = parameters["GAMMA"], parameters["SIGMA"]
+    return np.asarray((gamma > 1) & (sigma > 0) & np.isfinite(gamma) & np.isfinite(sigma))
+
+
 def _king_base(rad: Array, parameters: Parameters) -> Array:
     gamma, sigma = parameters["GAMMA"], parameters["SIGMA"]
-    return 1 + rad**2 / (2 * gamma * sigma**2)
+    base = 1 + rad**2 / (2 * gamma * sigma**2)
+    return np.where(_king_usable(parameters), base, np.nan)
 
 
 def _king_density(rad: Array, parameters: Parameters) -> Array:
@@ -90,7 +110,7 @@ def _king_containment(rad: Array, parameters: Parameters) -> Array:
 
 
 PROFILES = {
-    "psf_3gauss": Profile(_gauss_density, _gauss_containment),
-    "psf_king": Profile(_king_density, _king_containment),
+    "psf_3gauss": Profile(_gauss_density, _gauss_containment, _gauss_usable),
+    "psf_king": Profile(_king_density, _king_containment, _king_usable),
 }
 """GADF class of a parametric PSF to its functions."""

@@ -1,8 +1,8 @@
-"""An instrument response: axes and arrays, interpolated with units."""
+"""An instrument response: axes and arrays, interpolated with units among the bins with a value."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,21 @@ from numpy.typing import NDArray
 
 from obscluster.exceptions import RequestError, unknown_name
 from obscluster.gadf.axis import Axis
+from obscluster.gadf.defined import INNER_AXES, blend, defined_bins, second_weight
 from obscluster.gadf.header import Header
 from obscluster.gadf.psf import PROFILES
 
 __all__ = ["IRF"]
 
 _TINY = np.finfo(float).tiny
+# Logarithms up to there are those of zero.
+_LOG_ZERO = float(np.log(_TINY)) + 1.0
+
+Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+# Lower neighbour of each point along an axis, and the weight of the upper one.
+_Place = tuple[NDArray[np.intp], Array]
+_Values = tuple[Array, Mask]
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +90,14 @@ class IRF:
         return next(iter(self.arrays.values()))
 
     @property
+    def defined(self) -> NDArray[np.bool_]:
+        """Which bins have a value, see `~obscluster.gadf.defined.defined_bins`.
+
+        Shape as `axes` without ``rad`` and ``migra``, along which a bin has a value as a whole.
+        """
+        return defined_bins(self.hdu_class, self.arrays, self.axes, self.invalid)
+
+    @property
     def quantity(self) -> u.Quantity:
         """`data` with its unit."""
         return u.Quantity(self.data, self.unit)
@@ -101,7 +118,10 @@ class IRF:
         Returns
         -------
         values : `~astropy.units.Quantity`
-            Linear interpolation (of the logarithm for a background), zero outside the axes.
+            Linear interpolation (of the logarithm for a background), zero outside the axes. Only
+            bins with a value count, see `defined`: next to one that has none the other one holds
+            for half the way, and NaN for the rest. A background is interpolated through energies
+            without one, from the nearest that have one on either side.
 
         Raises
         ------
@@ -122,14 +142,17 @@ class IRF:
         inside = np.asarray(True)
         for axis, point in zip(self.axes.values(), points, strict=True):
             inside = inside & axis.contains(point)
-        values = {name: self._interpolate(name, points) for name in self.arrays}
-        if self.is_parametric:
-            rad = u.Quantity(coords.get("rad", 0 * u.deg)).to_value(u.deg)
-            per_square_degree = PROFILES[self.hdu_class].density(rad, values)
-            result = per_square_degree * (u.deg**-2).to(u.sr**-1)
+        if self.hdu_class.startswith("bkg"):
+            result = self._background(points)
+        elif self.is_parametric:
+            result = self._density(points, u.Quantity(coords.get("rad", 0 * u.deg)))
         else:
-            (result,) = values.values()
-        return u.Quantity(np.where(inside & np.isfinite(result), result, 0.0), self.unit)
+            (result,) = self._interpolate(points).values()
+            if self.hdu_class == "rad_max_2d":
+                # Continued beyond the outer bins, a cut may vanish.
+                result = np.where(result > 0, result, np.nan)
+        result = np.where(np.isfinite(result), result, np.nan)
+        return u.Quantity(np.where(inside, result, 0.0), self.unit)
 
     def near(self, offset: float) -> IRF:
         """The response in those bins of offset that are needed to interpolate at one.
@@ -160,27 +183,98 @@ class IRF:
             invalid=invalid,
         )
 
-    def _interpolate(self, name: str, points: list[Any]) -> NDArray[np.float64]:
-        """Values of one column at points in the axes' units, never below zero."""
-        # Takes as long to load as all features of a hundred runs, which do without.
-        from scipy.interpolate import RegularGridInterpolator
+    def _interpolate(self, points: list[Any]) -> dict[str, Array]:
+        """Values of all columns at points in the axes' units, never below zero."""
+        defined, names = self.defined, list(self.axes)
+        places = list(map(_place, self.axes.values(), points))
+        with_mask = [k for k, name in enumerate(names) if name not in INNER_AXES]
 
-        logarithmic = self.hdu_class.startswith("bkg")
-        values = np.asarray(self.arrays[name], dtype=float)
-        values = np.log(np.clip(values, _TINY, None)) if logarithmic else values
-        axes = list(self.axes.values())
-        points = list(np.broadcast_arrays(*points))
-        # An axis of one bin has nothing to interpolate.
-        long = [i for i, axis in enumerate(axes) if axis.nbin > 1]
-        if long:
-            interpolate = RegularGridInterpolator(
-                [axes[i].scaled_center for i in long],
-                values.reshape([axes[i].nbin for i in long]),
-                bounds_error=False,
-                fill_value=None,
-            )
-            where = np.stack([axes[i].scale(points[i]) for i in long], axis=-1)
-            result = interpolate(where).reshape(points[0].shape)
-        else:
-            result = np.full(points[0].shape, values.item())
-        return np.asarray(np.clip(np.exp(result) if logarithmic else result, 0.0, None))
+        def of(values: NDArray[Any]) -> Array:
+            def read(index: tuple[Any, ...]) -> _Values:
+                return values[index].astype(float), defined[tuple(index[k] for k in with_mask)]
+
+            return np.asarray(np.clip(_along(places, read, blend)[0], 0.0, None))
+
+        return {name: of(values) for name, values in self.arrays.items()}
+
+    def _density(self, points: list[Any], rad: u.Quantity) -> Array:
+        """Density of a PSF that is given by parameters."""
+        profile, parameters = PROFILES[self.hdu_class], self._interpolate(points)
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            per_square_degree = profile.density(rad.to_value(u.deg), parameters)
+        # Continued beyond the outer bins, a width may vanish.
+        usable = profile.usable(parameters)
+        return np.where(usable, per_square_degree * (u.deg**-2).to(u.sr**-1), np.nan)
+
+    def _background(self, points: list[Any]) -> Array:
+        """Background, interpolated in its logarithm."""
+        defined, energy = self.defined, self.axes["energy"]
+        logs = np.log(np.clip(np.asarray(self.data, dtype=float), _TINY, None))
+        places = list(map(_place, self.axes.values(), np.broadcast_arrays(*points)))
+
+        def at(energy_index: Any, where: Any = ...) -> _Values:
+            def read(index: tuple[Any, ...]) -> _Values:
+                return logs[energy_index, *index], defined[energy_index, *index]
+
+            return _along([(i[where], t[where]) for i, t in places[1:]], read, _blend_logs)
+
+        i, t = places[0]
+        (lower, lower_ok), (upper, upper_ok) = at(i), at(np.minimum(i + 1, energy.nbin - 1))
+        weight = second_weight(t, lower_ok, upper_ok)
+        result = _blend_logs(lower, upper, weight)
+        gaps = np.not_equal(weight, t)
+        if gaps.any():
+            x = energy.scale(np.broadcast_arrays(*points)[0][gaps])
+            across = _across(energy.scaled_center, x, lambda index: at(index, gaps))
+            result[gaps] = np.where(np.isnan(across), result[gaps], across)
+        with np.errstate(over="ignore"):
+            return np.where(result <= _LOG_ZERO, 0.0, np.exp(result))
+
+
+def _place(axis: Axis, points: Any) -> _Place:
+    """Where points, in the axis' unit, lie among the centres of its bins."""
+    x, nodes = axis.scale(points), axis.scaled_center
+    if axis.nbin == 1:
+        return np.zeros(x.shape, dtype=np.intp), np.zeros(x.shape)
+    i = np.clip(np.searchsorted(nodes, x, side="right") - 1, 0, axis.nbin - 2)
+    return i, (x - nodes[i]) / (nodes[i + 1] - nodes[i])
+
+
+def _along(
+    places: Sequence[_Place],
+    read: Callable[[tuple[Any, ...]], _Values],
+    blender: Callable[[Array, Array, Array], Array],
+    index: tuple[Any, ...] = (),
+) -> _Values:
+    """Values and whether there are any, interpolated along the last axis first.
+
+    `read` gives those of bins, an index per axis.
+    """
+    if not places:
+        return read(index)
+    (i, t), *others = places
+    lower, lower_ok = _along(others, read, blender, (*index, i))
+    if not t.any():
+        # On a centre, or a single bin: there may be no next one.
+        return lower, lower_ok
+    upper, upper_ok = _along(others, read, blender, (*index, i + 1))
+    weight = second_weight(t, lower_ok, upper_ok)
+    return blender(lower, upper, weight), ~np.isnan(weight)
+
+
+def _blend_logs(first: Array, second: Array, weight: Array) -> Array:
+    """As `blend`; but a line that leads to the logarithm of zero is not continued."""
+    empty = np.minimum(first, second) <= _LOG_ZERO
+    return blend(first, second, np.where(empty, np.clip(weight, 0.0, 1.0), weight))
+
+
+def _across(nodes: Array, x: Array, at: Callable[[int], _Values]) -> Array:
+    """Line between the nearest nodes with something on either side; NaN where there are not two."""
+    x0, y0, x1, y1 = np.full((4, *x.shape), np.nan)
+    for index, node in enumerate(nodes):
+        value, ok = at(index)
+        filled = ok & (value > _LOG_ZERO)
+        before, after = filled & (node <= x), filled & (node > x) & np.isnan(x1)
+        x0, y0 = np.where(before, node, x0), np.where(before, value, y0)
+        x1, y1 = np.where(after, node, x1), np.where(after, value, y1)
+    return np.asarray(y0 + (x - x0) / (x1 - x0) * (y1 - y0))

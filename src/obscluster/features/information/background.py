@@ -14,8 +14,10 @@ from astropy import units as u
 from numpy.typing import NDArray
 
 from obscluster.exceptions import RequestError
+from obscluster.features.area import remark_empty_background
 from obscluster.features.base import NotComputableError
 from obscluster.features.information.binning import Binning
+from obscluster.features.slices import Remark
 from obscluster.gadf.irf import IRF
 
 __all__ = [
@@ -32,6 +34,8 @@ Array = NDArray[np.float64]
 # Directions on each ring, and on the circle around the pointing if the background turns.
 _N_DIRECTIONS = 12
 _TINY = np.finfo(float).tiny
+# Edges that differ by less are the same (single precision).
+_SLACK = 1e-6
 
 BackgroundRate = tuple[tuple[float, ...], bool]
 """Rates per energy bin, and whether they are per sr (else inside the directional cut)."""
@@ -43,8 +47,10 @@ def response_background(
     direction: tuple[float, float],
     ontime: float,
     cut: Array | None = None,
+    safe: NDArray[np.bool_] | None = None,
+    remark: Remark | None = None,
 ) -> Array:
-    """Background counts from the background response.
+    """Background counts from the background response; a bin of zero adds nothing.
 
     Parameters
     ----------
@@ -60,6 +66,10 @@ def response_background(
     cut : `~numpy.ndarray`, optional
         For energy alone: radius of the directional cut in degrees, shape (n_energies,); the rate
         at the source holds for all of it.
+    safe : `~numpy.ndarray`, optional
+        Bins that count, shape (n_bins,).
+    remark : callable, optional
+        Is told if of the bins for these many are zero while others at the same place are not.
 
     Returns
     -------
@@ -82,17 +92,24 @@ def response_background(
     )
     if "offset" in bkg.axes:
         _require(bkg, {"offset": offset}, offset)
-        density = _interpolate(bkg, {"offset": np.hypot(*places)})
+        corners = _corners(bkg, {"offset": np.hypot(*places)})
     else:
         _require(bkg, {"fov_lon": direction[0], "fov_lat": direction[1]}, offset)
         # Gammapy, too, takes an alignment that is not given to be that of the sky.
         if str(bkg.header.get("FOVALIGN", "RADEC")).strip().upper() == "ALTAZ":
             places = np.hypot(*places)[..., np.newaxis] * circle[:, np.newaxis, np.newaxis]
             places = places.reshape(2, len(radius), -1)
-        density = _interpolate(bkg, {"fov_lon": places[0], "fov_lat": places[1]})
-    density = np.clip(np.nan_to_num(density.mean(axis=-1)), 0.0, None)
+        corners = _corners(bkg, {"fov_lon": places[0], "fov_lat": places[1]})
+    if remark is not None:
+        energies = _overlap(axis.edges, binning, safe)
+        used = zip(*(index for index, weight in corners if weight.any()), strict=True)
+        bins = tuple(np.concatenate([part.ravel() for part in parts]) for parts in used)
+        remark_empty_background(bkg, bins, energies, remark)
+    values = np.asarray(bkg.arrays["BKG"])
+    density = sum(values[(slice(None), *index)] * weight for index, weight in corners)
+    density = np.clip(np.nan_to_num(np.mean(density, axis=-1)), 0.0, None)
     density *= bkg.unit.to("s-1 TeV-1 sr-1")
-    rates = bin_rates(axis.scaled_center, density, axis.edges[[0, -1]], binning.energies)
+    rates = bin_rates(axis.scaled_center, density, axis.edges, binning.energies)
     return np.asarray(ontime * rates * solid_angles(binning, cut)).ravel()
 
 
@@ -104,17 +121,24 @@ def _require(bkg: IRF, place: Mapping[str, float], offset: float) -> None:
         )
 
 
-def _interpolate(bkg: IRF, places: Mapping[str, Array]) -> Array:
-    """Density at places in the field of view, shape (n_energies, ...).
+def _overlap(edges: Array, binning: Binning, safe: NDArray[np.bool_] | None) -> slice:
+    """Bins between edges which the energy bins that count share."""
+    lo, hi = binning.energies[:-1], binning.energies[1:]
+    if safe is not None:
+        counts = safe.reshape(len(lo), -1).any(axis=1)
+        lo, hi = lo[counts], hi[counts]
+    first = int(np.searchsorted(edges, lo.min() * (1 + _SLACK), side="right")) - 1
+    return slice(max(first, 0), int(np.searchsorted(edges, hi.max() * (1 - _SLACK))))
+
+
+def _corners(bkg: IRF, places: Mapping[str, Array]) -> list[tuple[tuple[Any, ...], Array]]:
+    """Bins in the field of view around places, and their weights: a sum over the corners of a cell.
 
     Linear rather than logarithmic, so that empty cells do not dominate; beyond the outer centres
     as there.
     """
-    # Each axis takes two neighbours: a sum over the corners of a cell.
-    names = list(bkg.axes)[1:]
-    values = np.asarray(bkg.arrays["BKG"])
     corners: list[tuple[tuple[Any, ...], Array]] = [((), np.ones(1))]
-    for name in names:
+    for name in list(bkg.axes)[1:]:
         axis = bkg.axes[name]
         position = np.interp(places[name], axis.center, np.arange(axis.nbin))
         lower = np.minimum(position.astype(int), max(axis.nbin - 2, 0))
@@ -124,7 +148,7 @@ def _interpolate(bkg: IRF, places: Mapping[str, Array]) -> Array:
             for index, weight in corners
             for i, w in ((lower, 1 - t), (upper, t))
         ]
-    return np.asarray(sum(values[(slice(None), *index)] * weight for index, weight in corners))
+    return corners
 
 
 def solid_angles(binning: Binning, cut: Array | None) -> Array:
@@ -136,11 +160,12 @@ def solid_angles(binning: Binning, cut: Array | None) -> Array:
     return np.asarray(2 * np.pi * (1 - np.cos(np.radians(cut))))[:, np.newaxis]
 
 
-def bin_rates(log_center: Array, density: Array, reach: Array, edges: Array) -> Array:
+def bin_rates(log_center: Array, density: Array, bounds: Array, edges: Array) -> Array:
     """Integrals of a density over bins.
 
     Interpolated in both logarithms between the centres and continued to the ends of the axis, as
-    in Gammapy; each bin is then integrated along the power law between its edges.
+    in Gammapy; each bin is then integrated along the power law between its edges. Where the density
+    is zero it is interpolated between the others, and those bins of the axis add nothing.
 
     Parameters
     ----------
@@ -148,8 +173,8 @@ def bin_rates(log_center: Array, density: Array, reach: Array, edges: Array) -> 
         Logarithm of the energies in TeV at which the density is given, shape (n,).
     density : `~numpy.ndarray`
         Density in TeV-1, shape (n, n_rings).
-    reach : `~numpy.ndarray`
-        First and last energy of the axis in TeV; there is nothing beyond.
+    bounds : `~numpy.ndarray`
+        Edges of the axis in TeV, shape (n + 1,); there is nothing beyond.
     edges : `~numpy.ndarray`
         Edges of the bins in TeV, shape (n_bins + 1,).
 
@@ -158,25 +183,56 @@ def bin_rates(log_center: Array, density: Array, reach: Array, edges: Array) -> 
     rates : `~numpy.ndarray`
         Shape (n_bins, n_rings).
     """
-    lo, hi = np.clip(edges[:-1], *reach), np.clip(edges[1:], *reach)
+    lo, hi = (np.clip(some, *bounds[[0, -1]]) for some in (edges[:-1], edges[1:]))
     if len(density) == 1:
         return np.asarray(density * (hi - lo)[:, np.newaxis])
-    logs = np.log(np.clip(density, _TINY, None))
+    filled = density > 0
+    if not filled.any():
+        return np.zeros((len(lo), density.shape[1]))
+    logs = _logs(log_center, density)
+    # Continued from the last two, a density that rises steeply must not run away.
+    most = logs[filled].max() + 1.0
+    x = np.log([lo, hi])[:, :, np.newaxis]
     ends = []
-    for energy in (lo, hi):
-        x = np.log(energy)
-        i = np.clip(np.searchsorted(log_center, x, side="right") - 1, 0, len(logs) - 2)
-        t = ((x - log_center[i]) / (log_center[i + 1] - log_center[i]))[:, np.newaxis]
-        # Continued from the last two, a density that rises steeply must not run away.
-        value = np.minimum((1 - t) * logs[i] + t * logs[i + 1], logs.max() + 1.0)
-        ends.append(value + x[:, np.newaxis])
-    # E times the density is linear in the logarithm: its mean is the logarithmic mean of the ends.
-    change = np.abs(ends[1] - ends[0])
+    for place in x:
+        i = np.clip(np.searchsorted(log_center, place[:, 0], side="right") - 1, 0, len(logs) - 2)
+        t = (place - log_center[i, np.newaxis]) / np.diff(log_center)[i, np.newaxis]
+        ends.append(np.minimum((1 - t) * logs[i] + t * logs[i + 1], most) + place)
+    rates = _integral(*x, *ends)
+    if filled.all():
+        return rates
+    slope = np.divide(ends[1] - ends[0], x[1] - x[0], out=np.zeros_like(rates), where=x[1] > x[0])
+    parts = np.zeros_like(rates)
+    for bound, there in zip(np.log([bounds[:-1], bounds[1:]]).T, filled, strict=True):
+        begin, end = (np.clip(value, *x) for value in bound)
+        within = (ends[0] + slope * (place - x[0]) for place in (begin, end))
+        parts += there * _integral(begin, end, *within)
+    return np.where(filled.all(axis=0), rates, parts)
+
+
+def _logs(log_center: Array, density: Array) -> Array:
+    """Logarithms of a density; those of zero from the line through the others around it."""
+    logs = np.log(np.clip(density, _TINY, None))
+    for k in np.flatnonzero((density <= 0).any(axis=0) & (density > 0).any(axis=0)):
+        known = np.flatnonzero(density[:, k] > 0)
+        x, y = log_center[known], logs[known, k]
+        if len(known) == 1:
+            logs[:, k] = y
+            continue
+        i = np.clip(np.searchsorted(x, log_center, side="right") - 1, 0, len(x) - 2)
+        line = y[i] + (log_center - x[i]) * (y[i + 1] - y[i]) / (x[i + 1] - x[i])
+        logs[:, k] = np.where(density[:, k] > 0, logs[:, k], line)
+    return logs
+
+
+def _integral(begin: Array, end: Array, first: Array, last: Array) -> Array:
+    """Integral of the exponential of a line between two places, given the line there."""
+    change = np.abs(last - first)
     with np.errstate(divide="ignore", invalid="ignore"):
+        # The logarithmic mean of the ends.
         mean = np.where(change > 1e-9, -np.expm1(-change) / change, 1.0)
-    width = np.log(hi / lo)[:, np.newaxis]
-    rates = np.exp(np.maximum(*ends)) * mean * width
-    return np.where(width > 0, rates, 0.0)
+    width = end - begin
+    return np.where(width > 0, np.exp(np.maximum(first, last)) * mean * width, 0.0)
 
 
 def make_rate(rate: Any, binning: Binning) -> BackgroundRate:

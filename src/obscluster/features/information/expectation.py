@@ -13,7 +13,7 @@ from obscluster.features.base import NotComputableError
 from obscluster.features.information.binning import Binning
 from obscluster.features.information.rings import disc_fractions
 from obscluster.features.information.source import Source
-from obscluster.features.slices import at_offset
+from obscluster.features.slices import Remark, at_offset, energy_weights
 from obscluster.gadf.irf import IRF
 
 __all__ = ["dispersion_kernel", "effective_area", "signal", "true_energies"]
@@ -22,6 +22,9 @@ Array = NDArray[np.float64]
 
 # True energies per decade: finer than a resolution of 5 %, and the flux hardly bends in a bin.
 _PER_DECADE = 32
+# Share of the counts whose loss is worth a word.
+_MUCH_LOST = 0.01
+_TINY = np.finfo(float).tiny
 # How far true energies reach beyond the reconstructed ones; nothing migrates farther.
 _REACH = 5.0
 
@@ -51,10 +54,12 @@ def effective_area(aeff: IRF, energies: Array, offset: float) -> Array:
         If the offset is outside the response, or the area is zero everywhere.
     """
     axis = aeff.axes["energy_true"]
-    nodes = np.clip(np.nan_to_num(at_offset(aeff, "EFFAREA", offset)), 0.0, None)
+    nodes = at_offset(aeff, "EFFAREA", offset)
+    bins, weights = energy_weights(axis, energies, np.isfinite(nodes))
+    nodes = np.clip(np.nan_to_num(nodes), 0.0, None)
     if not nodes.max() > 0:
-        raise NotComputableError(f"the effective area is zero at {offset:.2f} deg")
-    area = np.interp(axis.scale(energies), axis.scaled_center, nodes)
+        raise NotComputableError(f"the effective area is zero ({offset:.2f} deg)")
+    area = (weights * nodes[bins]).sum(axis=0)
     return np.where(axis.contains(energies), area, 0.0) * aeff.unit.to("cm2")
 
 
@@ -84,19 +89,12 @@ def dispersion_kernel(edisp: IRF, energies: Array, edges: Array, offset: float) 
         If the offset is outside the response.
     """
     axis, migra = edisp.axes["energy_true"], edisp.axes["migra"]
-    position = np.interp(axis.scale(energies), axis.scaled_center, np.arange(axis.nbin))
-    lower = np.minimum(position.astype(int), max(axis.nbin - 2, 0))
-    upper = np.minimum(lower + 1, axis.nbin - 1)
     density = np.clip(np.nan_to_num(at_offset(edisp, "MATRIX", offset)), 0.0, None)
     sums = np.cumsum(density * np.diff(migra.edges), axis=1)
     sums = np.concatenate([np.zeros((len(sums), 1)), sums], axis=1)
     total = sums[:, -1:]
     sums = np.divide(sums, total, out=np.zeros_like(sums), where=total > 0)
-    # Next to an empty energy there is the other one alone.
-    filled = total[:, 0] > 0
-    weight = np.stack([1 - position + lower, position - lower]) * filled[np.stack([lower, upper])]
-    norm = weight.sum(axis=0)
-    weight = np.divide(weight, norm, out=np.zeros_like(weight), where=norm > 0)
+    bins, weights = energy_weights(axis, energies, total[:, 0] > 0)
     wanted = edges[np.newaxis, :] / energies[:, np.newaxis]
     i = np.clip(np.searchsorted(migra.edges, wanted, side="right") - 1, 0, migra.nbin - 1)
     t = np.clip((wanted - migra.edges[i]) / np.diff(migra.edges)[i], 0.0, 1.0)
@@ -105,7 +103,8 @@ def dispersion_kernel(edisp: IRF, energies: Array, edges: Array, offset: float) 
         row = rows[:, np.newaxis]
         return np.asarray((1 - t) * sums[row, i] + t * sums[row, i + 1])
 
-    below = weight[0, :, np.newaxis] * at_edges(lower) + weight[1, :, np.newaxis] * at_edges(upper)
+    below = weights[0, :, np.newaxis] * at_edges(bins[0])
+    below += weights[1, :, np.newaxis] * at_edges(bins[1])
     return np.asarray(np.diff(below, axis=1))
 
 
@@ -117,6 +116,7 @@ def signal(
     psf: IRF | None,
     offset: tuple[float, float, float],
     livetime: float,
+    remark: Remark | None = None,
 ) -> tuple[Array, Array]:
     """Expected counts and their derivatives.
 
@@ -134,6 +134,8 @@ def signal(
         Offset at which to take each of the three, in degrees.
     livetime : float
         In seconds.
+    remark : callable, optional
+        Is told if counts are lost where dispersion or PSF have no value.
 
     Returns
     -------
@@ -157,6 +159,14 @@ def signal(
     else:
         inside, growth = disc_fractions(psf, energies, offset[2], binning.rings, source.size)
         fractions, widening = np.diff(inside, axis=1), np.diff(growth, axis=1)
+    lost = ~(kernel.any(axis=1) & fractions.any(axis=1))
+    within = (energies > binning.energies[0]) & (energies < binning.energies[-1])
+    share = events[lost & within].sum() / max(events[within].sum(), _TINY)
+    if remark is not None and share > _MUCH_LOST:
+        remark(
+            f"expected counts left out where dispersion or PSF are empty ({100 * share:.0f} % of "
+            f"{binning.energies[0]:.3g} to {binning.energies[-1]:.3g} TeV)"
+        )
 
     def fold(events: Array, fractions: Array) -> Array:
         return np.asarray(kernel.T @ (events[:, np.newaxis] * fractions)).ravel()

@@ -130,15 +130,23 @@ def expected_counts(observation: Observation, task: Task) -> RunCounts:
     psf = None if pointlike else run.irf("psf")
     offsets = [run.offset_for(irf) if irf is not None else 0.0 for irf in (aeff, edisp, psf)]
     where = (offsets[0], offsets[1], offsets[2])
-    s, d = signal(task.source, binning, aeff, edisp, psf, where, livetime)
+    s, d = signal(task.source, binning, aeff, edisp, psf, where, livetime, run.remark)
     safe = safe_bins(run, task.safe, task.fraction, binning, offsets[0])
     cut = None if binning.ring_edges else _cut(run, binning)
+    if cut is not None and not cut.all():
+        run.remark(
+            f"energy bins without directional cut left out (rad_max_2d: {(cut == 0).sum()} of "
+            f"{len(cut)})"
+        )
+        safe = safe & (cut > 0)
+        if not safe.any():
+            raise NotComputableError("no directional cut at any safe energy")
     b: Array | OffEvents
     if not isinstance(task.background, str):
         b = rate_background(task.background, binning, _ontime(run), cut)
     elif task.background == "irf" or (task.background == "auto" and "bkg" in irfs):
         b = response_background(
-            run.irf("bkg"), binning, _field_of_view(run, task), _ontime(run), cut
+            run.irf("bkg"), binning, _field_of_view(run, task), _ontime(run), cut, safe, run.remark
         )
     else:
         b = _off(run, task, binning, cut)
@@ -189,7 +197,10 @@ def _field_of_view(run: Run, task: Task) -> tuple[float, float]:
 
 
 def _cut(run: Run, binning: Binning) -> Array | None:
-    """Directional cut in degrees at the centres of the energy bins; None if it is not known."""
+    """Directional cut in degrees at the centres of the energy bins, 0 where there is none.
+
+    None if it is not known at all.
+    """
     rad_max = run.irfs.get("rad_max")
     if rad_max is None:
         return None
@@ -199,4 +210,4 @@ def _cut(run: Run, binning: Binning) -> Array | None:
         energy=np.clip(energies, axis.edges[0], axis.edges[-1]) * u.TeV,
         offset=run.offset_for(rad_max) * u.deg,
     ).to_value(u.deg)
-    return np.asarray(nodes, dtype=float)
+    return np.nan_to_num(np.asarray(nodes, dtype=float))

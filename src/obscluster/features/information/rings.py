@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import i0e, i1e
 
-from obscluster.features.slices import at_offset
+from obscluster.features.slices import columns_at_offset, energy_weights
+from obscluster.gadf.axis import Axis
 from obscluster.gadf.irf import IRF
 from obscluster.gadf.psf import PROFILES
 
@@ -72,29 +73,27 @@ def disc_fractions(
 
 def _point_fractions(psf: IRF, energies: Array, offset: float, radii: Array) -> Array:
     """Fractions within circles around a point, shape (n_energies, n_radii)."""
-    axis = psf.axes["energy_true"]
-    # A weight within 0 and 1 keeps mixtures of two PSFs PSFs.
-    position = np.interp(axis.scale(energies), axis.scaled_center, np.arange(axis.nbin))
-    lower = np.minimum(position.astype(int), max(axis.nbin - 2, 0))
-    upper = np.minimum(lower + 1, axis.nbin - 1)
-    t = (position - lower)[:, np.newaxis]
+    columns = columns_at_offset(psf, offset)
+    any_column = next(iter(columns.values()))
+    defined = np.array([np.isfinite(values).all() for values in any_column])
+    # Weights within 0 and 1 keep mixtures of two PSFs PSFs.
+    bins, weights = energy_weights(psf.axes["energy_true"], energies, defined)
+    weights = weights[:, :, np.newaxis]
     if psf.is_parametric:
         parameters = {}
-        for name in psf.arrays:
-            nodes = np.clip(at_offset(psf, name, offset), 0.0, None)[:, np.newaxis]
-            parameters[name] = (1 - t) * nodes[lower] + t * nodes[upper]
+        for name, values in columns.items():
+            nodes = np.clip(np.nan_to_num(values), 0.0, None)[:, np.newaxis]
+            parameters[name] = (weights * nodes[bins]).sum(axis=0)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             inside = PROFILES[psf.hdu_class].containment(radii[np.newaxis, :], parameters)
         return np.clip(np.where(np.isfinite(inside), inside, 0.0), 0.0, 1.0)
-    nodes = _table_fractions(psf, offset, radii)
-    inside = (1 - t) * nodes[lower] + t * nodes[upper]
-    return np.asarray(inside)
+    nodes = _table_fractions(columns["RPSF"], psf.axes["rad"], radii)
+    return np.asarray((weights * nodes[bins]).sum(axis=0))
 
 
-def _table_fractions(psf: IRF, offset: float, radii: Array) -> Array:
+def _table_fractions(density: Array, axis: Axis, radii: Array) -> Array:
     """Fractions at the PSF's own energies; density is constant within a bin of the table."""
-    axis = psf.axes["rad"]
-    density = np.clip(np.nan_to_num(at_offset(psf, "RPSF", offset)), 0.0, None)
+    density = np.clip(np.nan_to_num(density), 0.0, None)
     squares = np.maximum(axis.edges, 0.0) ** 2
     sums = np.cumsum(density * np.diff(squares), axis=1)
     sums = np.concatenate([np.zeros((len(sums), 1)), sums], axis=1)
