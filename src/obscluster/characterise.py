@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from obscluster.archive.quantities import QUANTITIES, texts_of
 from obscluster.columns import is_numeric, numbers
-from obscluster.config import ArchiveConfig, CutsConfig, RunConfig
+from obscluster.config import DEFAULT_FEATURES, ArchiveConfig, CutsConfig, RunConfig
 from obscluster.engine import get_engine
 from obscluster.exceptions import (
+    ObsClusterWarning,
     RequestError,
     SkippedRunWarning,
     unknown_name,
@@ -39,11 +40,13 @@ __all__ = [
     "Runs",
     "Selected",
     "characterise",
+    "default_features",
     "feature_requests",
     "livetime_text",
     "livetimes",
     "open_archive",
     "select_runs",
+    "with_features",
 ]
 
 LIVETIME = "livetime"
@@ -130,7 +133,7 @@ def select_runs(config: RunConfig) -> Selected:
             for row in cut_flow
         )
         raise RequestError(f"the selection leaves no run: {steps}; widen it")
-    if text := several_rows(selected):
+    if text := several_rows(selected) or data_store.ambiguous_parts(selected):
         raise RequestError(f"{config.archive_path}: {text}")
     return Selected(data_store, selected, selections, cut_flow, target)
 
@@ -194,6 +197,9 @@ def characterise(
     if features is None:
         names = [*clustered, *beside]
         features = _features(config, data_store, obs_table, selected.target, names, progress)
+        if LIVETIME in beside:
+            # It is there for the sums, and shown as such.
+            features.meta["names"].remove(LIVETIME)
     # What is computed for constraints alone does not cluster.
     aside = [n for n in features.colnames for name in beside if n == name or _at(n) == name]
     names = [name for name in feature_names(features) if name not in aside]
@@ -250,7 +256,7 @@ def _at(column: str) -> str:
 
 def feature_requests(config: RunConfig, selected: ObservationTable) -> tuple[list[str], list[str]]:
     """Features to group by, and features for constraints alone."""
-    clustered = list(config.features.names)
+    clustered = list(config.features.names or default_features(selected))
     beside = list(config.constraints.max_spread)
     if isinstance(config.grouping, CutsConfig):
         clustered = [
@@ -264,6 +270,38 @@ def feature_requests(config: RunConfig, selected: ObservationTable) -> tuple[lis
     beside.append(LIVETIME)
     known = {*clustered, *map(_at, clustered)}
     return list(dict.fromkeys(clustered)), [n for n in dict.fromkeys(beside) if n not in known]
+
+
+def default_features(selected: ObservationTable) -> tuple[str, ...]:
+    """Features for runs of which nobody says by what to group them, see `DEFAULT_FEATURES`."""
+    files = selected.files
+    index = None if files is None else files.hdu_index
+    listed = [] if index is None else [set(index.locations(*index.key_of(r))) for r in selected]
+    known = [parts for parts in listed if parts]
+    found = [
+        name
+        for name in DEFAULT_FEATURES
+        if FEATURES[name].needs and known and all(set(FEATURES[name].needs) <= p for p in known)
+    ]
+    return tuple(found[:2] if len(found) > 1 else [*found, DEFAULT_FEATURES[-1]])
+
+
+def with_features(config: RunConfig, selected: ObservationTable) -> RunConfig:
+    """The description with its features by name; warns if these are not the usual ones."""
+    if config.features.names is not None:
+        return config
+    names = default_features(selected)
+    used = config.grouping.method not in ("cuts", "spread", "labels")
+    if used and names != DEFAULT_FEATURES[:2]:
+        text = f"features {' and '.join(names)} are taken, which all runs have"
+        lacking = [name for name in DEFAULT_FEATURES[:2] if name not in names]
+        warnings.warn(
+            f"{text} (no {' and no '.join(lacking)}); name others by --features",
+            ObsClusterWarning,
+            stacklevel=3,
+        )
+    features = config.features.model_copy(update={"names": names})
+    return config.model_copy(update={"features": features})
 
 
 def _is_text(table: Table, name: str, way: tuple[str, Any]) -> bool:
@@ -342,7 +380,7 @@ def _features(
     with warnings.catch_warnings():
         # What was skipped is part of the result, see GroupResult.unassigned.
         warnings.simplefilter("ignore", SkippedRunWarning)
-        features = get_features(
+        return get_features(
             observations,
             names,
             list(asked.energy),
@@ -356,7 +394,3 @@ def _features(
             if progress is None
             else lambda rows: progress(rows, len(observations), "features"),
         )
-    if LIVETIME not in asked.names:
-        # It is there for the sums, and shown as such.
-        features.meta["names"].remove(LIVETIME)
-    return features

@@ -56,7 +56,7 @@ def describe_archive(
     lines += [("", f"{len(table)} rows: {rows.partition(';')[0]}")] if rows else []
     livetime = table.quantity("livetime")
     hours = np.asarray(livetime.value.to_value(u.h))
-    total = livetime_text(hours) if len(hours) else "0.0 h"
+    total = (livetime_text(hours) if len(hours) else "0.0 h") + (" in all rows" if rows else "")
     lines.append(("livetime", f"{total}{_sources(livetime)}"))
     lines += [("", text) for text in (_verified(table, progress) if verify else [])]
     mjd = table.quantity("mjd")
@@ -112,6 +112,7 @@ def _sources(known: Known) -> str:
     if len(counts) == 1:
         text = words.get(next(iter(counts)), "")
         return f" (by {text})" if text.startswith("the") else f" ({text})" if text else ""
+    words = {INDEX: "by the index", HEADER: "by the headers"}
     parts = [f"{n} {words.get(source, source)}" for source, n in counts.most_common()]
     return f" ({', '.join(parts)})"
 
@@ -138,16 +139,18 @@ def _instruments(
     """Telescopes and instruments with their numbers of runs, from the EVENTS headers."""
     table = data_store.obs_table
     rows = np.unique(np.linspace(0, len(table) - 1, min(len(table), _MAX_HEADERS)).astype(int))
-    found: Counter[str] = Counter()
+    found: dict[str, set[int]] = {}
     observations = [table.files.observation(table[row]) for row in rows] if table.files else []
     observations = [obs for obs in observations if obs.locations]
     for obs in observations if progress is None else progress(observations):
         try:
             header = obs.header
         except DataError:
-            found["unreadable"] += 1
+            found.setdefault("unreadable", set()).add(obs.obs_id)
             continue
         names = [str(header.get(key) or "").strip() for key in ("TELESCOP", "INSTRUME")]
-        found[", ".join(dict.fromkeys(name for name in names if name)) or "unnamed"] += 1
-    text = "; ".join(f"{name} ({n} runs)" for name, n in found.most_common())
+        name = ", ".join(dict.fromkeys(name for name in names if name)) or "unnamed"
+        found.setdefault(name, set()).add(obs.obs_id)
+    counts = Counter({name: len(ids) for name, ids in found.items()})
+    text = "; ".join(f"{name} ({n} runs)" for name, n in counts.most_common())
     return text + (f", of {len(rows)} looked at" if len(rows) < len(table) else "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,9 @@ from astropy.time import Time
 from numpy.typing import NDArray
 
 from obscluster.archive.quantities import Known, Progress, column_of
-from obscluster.exceptions import RequestError
+from obscluster.exceptions import DataError, RequestError
 from obscluster.gadf.hdu_index import KEY_COLUMNS, HDUIndex
+from obscluster.gadf.header import Header
 from obscluster.gadf.index import expand_path, read_index
 from obscluster.gadf.keywords import NUMBERS, Number, column_numbers
 from obscluster.gadf.time import quiet_times, time_ref_from_header
@@ -30,7 +32,7 @@ OBS_ID = Number("Observation identifier")
 class RunFiles:
     """The files of an archive's runs, which are asked for what the obs-index does not say.
 
-    Observations are kept, so that no header is read twice.
+    Headers are kept, so that none is read twice.
 
     Parameters
     ----------
@@ -43,18 +45,25 @@ class RunFiles:
     def __init__(self, hdu_index: HDUIndex, index_name: str = "obs-index"):
         self.hdu_index = hdu_index
         self.index_name = index_name
-        self._known: dict[tuple[Any, ...], Observation] = {}
+        self._headers: dict[tuple[Any, ...], Header] = {}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> RunFiles:
         return self
 
     def observation(self, row: Row) -> Observation:
-        """Observation of a row of the obs-index; without files, if the hdu-index has none."""
+        """Observation of a row of the obs-index; without files, if the hdu-index has none.
+
+        It knows what this row says, and no column that the table of the row lacks.
+        """
         key = self.hdu_index.key_of(row)
-        if key not in self._known:
-            locations = self.hdu_index.locations(*key)
-            self._known[key] = Observation(key[0], locations, row, self.hdu_index.directory)
-        return self._known[key]
+        run = Observation(key[0], self.hdu_index.locations(*key), row, self.hdu_index.directory)
+        if key not in self._headers:
+            # What cannot be read is said by whoever asks the observation for it.
+            with suppress(DataError):
+                self._headers[key] = run.header
+        if key in self._headers:
+            run.__dict__["header"] = self._headers[key]
+        return run
 
 
 class ObservationTable(Table):

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from astropy.table import QTable, Table
 
-from obscluster.characterise import LIVETIME, Progress, Runs, characterise, livetimes
+from obscluster.characterise import (
+    LIVETIME,
+    Progress,
+    Runs,
+    characterise,
+    livetimes,
+    select_runs,
+    with_features,
+)
 from obscluster.checksum import checksum
 from obscluster.columns import numbers
 from obscluster.config import InformationConfig, LabelsConfig, RunConfig
@@ -120,7 +128,10 @@ def group_observations(
     if isinstance(config.grouping, LabelsConfig):
         # What is wrong with the file is said before the work.
         read_labels(Path(config.grouping.file))
-    runs = characterise(config, progress) if runs is None else runs
+    if runs is None:
+        selected = select_runs(config)
+        config = with_features(config, selected.obs_table)
+        runs = characterise(config, progress, selected)
     if config.grouping.method not in ("cuts", "information", "labels"):
         if config.features.missing == "drop-feature":
             runs = drop_incomplete(runs)
@@ -278,7 +289,9 @@ def write_results(
         files = [FEATURES_FILE]
         result.features.write(staging / FEATURES_FILE, format="ascii.ecsv")
         files += write_run_lists(staging, result.grouping)
-        files += write_obs_index(staging, result.data_store.obs_table, result.grouping)
+        files += write_obs_index(
+            staging, result.data_store.obs_table, result.grouping, result.obs_table
+        )
         if plots:
             # Matplotlib takes a second to load and is needed nowhere else.
             from obscluster.report.overview import write_plots

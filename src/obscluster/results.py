@@ -17,9 +17,9 @@ from astropy.table import Column, QTable, Table
 from obscluster import __version__
 from obscluster.exceptions import ArchiveError, RequestError
 from obscluster.gadf.index import write_index
-from obscluster.grouping.base import RECORD_FILE, TABLE_FILE, Grouping
+from obscluster.grouping.base import RECORD_FILE, TABLE_FILE, UNASSIGNED, Grouping
 from obscluster.grouping.labels import Labelled, parse_labels
-from obscluster.obs_table import ObservationTable
+from obscluster.obs_table import ObservationTable, differing_column, several_rows
 from obscluster.yaml_file import read_yaml
 
 __all__ = [
@@ -178,13 +178,24 @@ def write_run_lists(directory: Path, grouping: Grouping) -> list[str]:
     return names
 
 
-def write_obs_index(directory: Path, table: ObservationTable, grouping: Grouping) -> list[str]:
+def write_obs_index(
+    directory: Path,
+    table: ObservationTable,
+    grouping: Grouping,
+    selected: ObservationTable | None = None,
+) -> list[str]:
     """Copy of the archive's obs-index with an integer column GROUP_ID.
 
-    All observations of the archive are in it; those of no group, or not selected, have -1.
+    All observations of the archive are in it; those of no group, or not selected, have -1. Where an
+    OBS_ID has several rows (event types), the selected one has the group.
     """
     copy = Table(table, copy=True)
     labels = grouping.label_of(np.asarray(table["OBS_ID"]))
+    column, _ = differing_column(table) if several_rows(table) else ("", {})
+    if column and selected is not None:
+        chosen = {(int(row["OBS_ID"]), str(row[column])) for row in selected}
+        rows = [(int(row["OBS_ID"]), str(row[column])) in chosen for row in table]
+        labels = np.where(rows, labels, UNASSIGNED)
     description = "group found by obscluster, -1 for none"
     copy["GROUP_ID"] = Column(labels, description=description)
     name = "obs-index.fits.gz"

@@ -31,7 +31,13 @@ from obscluster.gadf.index import (
 )
 from obscluster.gadf.keywords import HeaderNumbers
 from obscluster.gadf.remote import is_remote
-from obscluster.obs_table import ObservationTable, RunFiles, as_obs_ids, several_rows
+from obscluster.obs_table import (
+    ObservationTable,
+    RunFiles,
+    as_obs_ids,
+    differing_column,
+    several_rows,
+)
 from obscluster.observation import IRF_TYPES, Observation
 from obscluster.observations import Observations
 
@@ -227,6 +233,30 @@ class DataStore:
             return text
         print(text)
         return None
+
+    def ambiguous_parts(self, selected: ObservationTable) -> str:
+        """What to do where event types were selected whose files nobody can tell apart.
+
+        Parameters
+        ----------
+        selected : `~obscluster.obs_table.ObservationTable`
+            The rows of the obs-index that are to be used.
+
+        Returns
+        -------
+        text : str
+            Empty if all is well.
+        """
+        column, _ = differing_column(self.obs_table) if several_rows(self.obs_table) else ("", {})
+        if not column or column in self.hdu_index.keys:
+            return ""
+        for obs_id in np.asarray(selected["OBS_ID"]).tolist():
+            if self.hdu_index.has_choices(obs_id):
+                return (
+                    f"the hdu-index lists several files of a kind for run {obs_id}, and has no "
+                    f"column {column} that says which is which; write one with it"
+                )
+        return ""
 
     def obs(self, obs_id: int) -> Observation:
         """One observation.

@@ -10,7 +10,7 @@ from astropy import units as u
 from astropy.table import QTable, Table
 
 from obscluster.characterise import livetime_text, livetimes
-from obscluster.features.table import count_notes
+from obscluster.features.table import count_notes, kinds_of
 from obscluster.grouping.base import UNASSIGNED
 from obscluster.report.rows import (
     group_rows,
@@ -25,11 +25,18 @@ if TYPE_CHECKING:
     from obscluster.assign import Assignment
     from obscluster.pipeline import GroupResult
 
-__all__ = ["describe_assessment", "describe_assignment", "describe_frontier", "describe_result"]
+__all__ = [
+    "describe_assessment",
+    "describe_assignment",
+    "describe_frontier",
+    "describe_result",
+    "describe_unassigned",
+]
 
 _MAX_GROUPS = 40
 _MAX_RUNS = 20
 _MAX_REMARKS = 10
+_FEW = 5
 
 
 def describe_result(result: GroupResult) -> str:
@@ -66,6 +73,37 @@ def describe_result(result: GroupResult) -> str:
     return "\n".join(lines)
 
 
+def describe_unassigned(result: GroupResult) -> list[str]:
+    """Runs in no group and why, each reason once.
+
+    Parameters
+    ----------
+    result : `~obscluster.pipeline.GroupResult`
+        The result.
+
+    Returns
+    -------
+    lines : list of str
+        One per reason, most runs first; of one run, with the details.
+    """
+    by_kind: dict[str, list[int]] = {}
+    for obs_id, reason in result.unassigned.items():
+        by_kind.setdefault("; ".join(dict.fromkeys(kinds_of(reason))), []).append(obs_id)
+    lines = []
+    for kind, obs_ids in sorted(by_kind.items(), key=lambda item: -len(item[1])):
+        if len(obs_ids) == 1:
+            lines.append(f"run {obs_ids[0]} is in no group: {result.unassigned[obs_ids[0]]}")
+            continue
+        more = f" and {len(obs_ids) - _FEW} more" if len(obs_ids) > _FEW else ""
+        some = ", ".join(map(str, obs_ids[:_FEW]))
+        lines.append(f"{len(obs_ids)} runs are in no group: {kind} (runs {some}{more})")
+    more_reasons = len(lines) - _MAX_REMARKS
+    if more_reasons > 0:
+        text = f"... and {more_reasons} more reasons, see unassigned in groups.yaml"
+        lines = [*lines[:_MAX_REMARKS], text]
+    return lines
+
+
 def _cut_flow_lines(cut_flow: Table) -> list[str]:
     """Cut-flow as a table; three numbers where of some runs one does not know."""
     unknown = cut_flow.meta.get("unknown", {})
@@ -83,10 +121,8 @@ def _note_lines(features: QTable) -> list[str]:
     counts = count_notes(features["notes"].tolist() if "notes" in features.colnames else [])
     rows = [f"{n} run{'s' if n > 1 else ''}: {kind}" for kind, n in counts.items()]
     more = len(rows) - _MAX_REMARKS
-    rows = [
-        *rows[:_MAX_REMARKS],
-        *([f"... and {more} more, see features.ecsv"] if more > 0 else []),
-    ]
+    if more > 0:
+        rows = [*rows[:_MAX_REMARKS], f"... and {more} more reasons, see notes in features.ecsv"]
     return ["", *rows] if rows else []
 
 

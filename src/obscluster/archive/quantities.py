@@ -329,6 +329,10 @@ def _from_keywords(
     for source in sources:
         try:
             of_index = source == INDEX
+            drift = not of_index and name in (*_PNT, *_GAL) and _is_drift(run.header)
+            if drift:
+                # Altitude and azimuth count, from which the direction is computed.
+                continue
             values = run.index_row if of_index else HeaderNumbers(run.header)
             for keys, function in ways:
                 numbers = [_keyword(values, key) for key in keys]
@@ -344,6 +348,10 @@ def _from_keywords(
         except (DataError, ValueError) as error:
             problem = str(error)
     return None, problem
+
+
+def _is_drift(header: Mapping[str, Any]) -> bool:
+    return text_of(header.get("OBS_MODE")).upper() == "DRIFT"
 
 
 def _keyword(values: Mapping[str, Any], key: str) -> float:
@@ -362,9 +370,12 @@ def _mjd(reference: Mapping[str, Any], seconds: Any) -> Any:
         start = time_ref_from_header(reference)
     except ValueError:
         return np.full(np.shape(seconds), np.nan)
-    usable = np.where(np.abs(seconds) <= MAX_SECONDS, seconds, np.nan)
+    seconds = np.asarray(seconds, dtype=float)
+    found = np.full(seconds.shape, np.nan)
+    usable = np.abs(seconds) <= MAX_SECONDS
     with quiet_times():
-        return (start + usable * u.s).tt.mjd
+        found[usable] = (start + seconds[usable] * u.s).tt.mjd
+    return found
 
 
 def _shift(run: Run) -> float:

@@ -39,7 +39,7 @@ def add(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Compute, write, and tell."""
-    from obscluster.characterise import characterise
+    from obscluster.characterise import characterise, select_runs, with_features
     from obscluster.config import make_config
     from obscluster.exceptions import RequestError
     from obscluster.pipeline import drop_incomplete
@@ -54,7 +54,9 @@ def run(arguments: argparse.Namespace) -> int:
     config = make_config(runs_config(arguments) | source_config(arguments))
     if arguments.output is not None:
         check_output(arguments.output, arguments.overwrite)
-    runs = characterise(config, progress_bar)
+    selected = select_runs(config)
+    config = with_features(config, selected.obs_table)
+    runs = characterise(config, progress_bar, selected)
     if config.features.missing == "drop-feature":
         runs = drop_incomplete(runs)
     scores = scores_of(config, runs, progress_bar)

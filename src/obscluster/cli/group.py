@@ -212,11 +212,8 @@ def _usage(options: dict[str, Any], text: str) -> ObsClusterError:
 
 
 def print_result(result: GroupResult) -> None:
-    from obscluster.summary import describe_result
+    from obscluster.summary import describe_result, describe_unassigned
 
     print(describe_result(result))
-    for obs_id, reason in list(result.unassigned.items())[:10]:
-        print(f"run {obs_id} is in no group: {reason}", file=sys.stderr)
-    more = len(result.unassigned) - 10
-    if more > 0:
-        print(f"... and {more} more, see unassigned in groups.yaml", file=sys.stderr)
+    for line in describe_unassigned(result):
+        print(line, file=sys.stderr)

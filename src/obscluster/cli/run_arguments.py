@@ -50,7 +50,8 @@ def add_runs(command: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="NAME",
         help="features, also with an energy (psf-r68@10TeV), and columns of the obs-index such as "
-        "ZEN_PNT (default: edisp-res psf-radius)",
+        "ZEN_PNT (default: the first two of edisp-res psf-radius aeff rad-max zenith that all runs "
+        "have)",
     )
     what.add_argument(
         "--energy",

@@ -24,6 +24,7 @@ from obscluster.config.grouping import (
     SpreadConfig,
 )
 from obscluster.config.parts import (
+    DEFAULT_FEATURES,
     AssessConfig,
     ConstraintsConfig,
     CountsConfig,
@@ -42,6 +43,7 @@ from obscluster.config.run import (
 )
 
 __all__ = [
+    "DEFAULT_FEATURES",
     "ArchiveConfig",
     "AssessConfig",
     "ConstraintsConfig",

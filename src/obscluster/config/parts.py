@@ -19,6 +19,7 @@ from obscluster.config.values import (
 from obscluster.description import Strict
 
 __all__ = [
+    "DEFAULT_FEATURES",
     "AssessConfig",
     "ConstraintsConfig",
     "CountsConfig",
@@ -29,10 +30,15 @@ __all__ = [
 ]
 
 
+DEFAULT_FEATURES = ("edisp-res", "psf-radius", "aeff", "rad-max", "zenith")
+"""Features to group by where nobody names any: the first two that all runs have."""
+
+
 class FeaturesConfig(Strict):
     """Which features, and where in the response."""
 
-    names: tuple[str, ...] = ("edisp-res", "psf-radius")
+    # None is the first two of DEFAULT_FEATURES that all runs have.
+    names: tuple[str, ...] | None = None
     energy: tuple[EnergyText, ...] = ("1 TeV",)
     offset: OffsetText | None = None
     containment_fraction: float = Field(default=0.68, gt=0, lt=1)

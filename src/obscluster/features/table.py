@@ -30,7 +30,7 @@ from obscluster.scaling import standard_scaler
 if TYPE_CHECKING:
     from obscluster.cache import FeatureCache
 
-__all__ = ["count_notes", "get_features", "get_irfs_features"]
+__all__ = ["count_notes", "get_features", "get_irfs_features", "kinds_of"]
 
 Names = str | Feature | Iterable[str | Feature]
 Progress = Callable[[Iterable[Any]], Iterable[Any]]
@@ -155,6 +155,12 @@ def get_irfs_features(
     return standard_scaler(features) if apply_standard_scaler else features
 
 
+def kinds_of(note: str) -> list[str]:
+    """Reasons of a note, without the brackets that hold what differs from run to run."""
+    kinds = [part.partition(" (")[0].strip() for part in str(note).split("; ")]
+    return [kind for kind in kinds if kind and kind != "--"]
+
+
 def count_notes(notes: Iterable[str]) -> dict[str, int]:
     """Reasons of the column ``notes``, and the number of runs of each, most first.
 
@@ -166,8 +172,7 @@ def count_notes(notes: Iterable[str]) -> dict[str, int]:
     """
     counts: Counter[str] = Counter()
     for note in notes:
-        kinds = (part.partition(" (")[0].strip() for part in str(note).split("; "))
-        counts.update({kind for kind in kinds if kind})
+        counts.update(set(kinds_of(note)))
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 

@@ -27,6 +27,10 @@ __all__ = ["GTI", "EventList", "read_events", "read_gti"]
 _UNITS = {"START": u.s, "STOP": u.s, "TIME": u.s, "ENERGY": u.TeV, "RA": u.deg, "DEC": u.deg}
 
 
+# Seconds: some intervals end with an event, but for rounding.
+_ROUNDING = 1e-6
+
+
 class _TimeTable:
     """A table whose times count from the reference in its header."""
 
@@ -89,7 +93,7 @@ class EventList(_TimeTable):
         return SkyCoord(ra, dec, frame="icrs")
 
     def within(self, gti: GTI) -> EventList:
-        """Events inside good time intervals: from START on, before STOP.
+        """Events inside good time intervals, their ends included.
 
         Parameters
         ----------
@@ -105,7 +109,7 @@ class EventList(_TimeTable):
         start, stop = gti.intervals
         inside = np.zeros(len(times), dtype=bool)
         for first, last in zip(start, stop, strict=True):
-            inside |= (times >= first) & (times < last)
+            inside |= (times >= first - _ROUNDING) & (times <= last + _ROUNDING)
         return EventList(self.table[inside], self.path)
 
 

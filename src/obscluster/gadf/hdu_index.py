@@ -233,6 +233,15 @@ class HDUIndex:
                 found[hdu_type] = HDULocation(obs_id, hdu_type, hdu_class, path, names[row])
         return found
 
+    def has_choices(self, obs_id: int) -> bool:
+        """Whether different HDUs are listed for the same class of one observation."""
+        texts = [self._texts[name] for name in ("FILE_DIR", "FILE_NAME", "HDU_NAME")]
+        places: dict[str, set[tuple[str, ...]]] = {}
+        for row in self.rows(obs_id).tolist():
+            place = tuple(text[row] for text in texts)
+            places.setdefault(self._texts["HDU_CLASS"][row], set()).add(place)
+        return any(len(found) > 1 for found in places.values())
+
     def _path(self, directory: str, name: str) -> Path:
         if is_remote(self.directory) or is_url(directory):
             return join(self.directory, posixpath.join(directory, name))

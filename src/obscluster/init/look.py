@@ -12,7 +12,7 @@ from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.table import QTable
 
-from obscluster.characterise import livetimes
+from obscluster.characterise import default_features, livetimes
 from obscluster.exceptions import DataError, ObsClusterWarning, RequestError
 from obscluster.features.table import get_features
 from obscluster.obs_table import ObservationTable
@@ -98,7 +98,7 @@ def look_at(data_store: DataStore) -> ArchiveFacts:
         obs_table=obs_table,
         energy=energy,
         limits=limits,
-        features=_features(observations, energy, position),
+        features=_features(obs_table, observations, energy, position),
         within=[name for name in ("N_TELS", "EPOCH") if _is_category(obs_table, name)],
     )
 
@@ -151,16 +151,22 @@ def _energy_text(tev: float) -> str:
     return f"{tev * 1000:.6g} GeV" if tev < 0.1 else f"{tev:.6g} TeV"
 
 
-def _features(observations: Sequence[Any], energy: str, position: SkyCoord | None) -> list[str]:
-    """Features that tell the runs of an archive apart."""
+def _features(
+    obs_table: ObservationTable,
+    observations: Sequence[Any],
+    energy: str,
+    position: SkyCoord | None,
+) -> list[str]:
+    """Features that tell the runs of an archive apart, those of `group` first."""
     found: list[str] = []
-    for names in (_RESPONSES, _CONDITIONS):
+    for names in (default_features(obs_table), _RESPONSES, _CONDITIONS):
         if len(found) > 1 or not observations:
             break
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ObsClusterWarning)
             table = get_features(observations, list(names), energy=energy, position=position)
-        found += [name for name in names if _varies(np.asarray(table[name].value))]
+        varying = [name for name in names if _varies(np.asarray(table[name].value))]
+        found += [name for name in varying if name not in found]
     return found[:_MOST_FEATURES] or ["livetime"]
 
 

@@ -199,7 +199,10 @@ def _repeatable(config: RunConfig, record: Mapping[str, Any]) -> dict[str, Any]:
     content = {"archive": asked["archive"], **asked}
     if config.grouping.method not in ("cuts", "spread"):
         # What everything rests on is said, also where it is the default.
-        names = {"names": list(config.features.names), "energy": list(config.features.energy)}
+        names = {
+            "names": list(config.features.names or record["clustered"]),
+            "energy": list(config.features.energy),
+        }
         content["features"] = {**names, **content.get("features", {})}
     content["grouping"] = {"method": config.grouping.method, **content.get("grouping", {})}
     return content

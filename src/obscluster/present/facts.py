@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from astropy import units as u
-from astropy.table import QTable, Table
+from astropy.table import QTable
 from astropy.time import Time
 from numpy.typing import NDArray
 
-from obscluster.columns import numbers
 from obscluster.exceptions import ArchiveError, RequestError
-from obscluster.grouping.base import RECORD_FILE, Grouping
-from obscluster.obs_table import ObservationTable
+from obscluster.gadf.time import quiet_times
+from obscluster.grouping.base import RECORD_FILE, UNASSIGNED, Grouping
+from obscluster.obs_table import ObservationTable, several_rows
+from obscluster.target import names_of_runs
 
 __all__ = [
     "attribution",
@@ -26,7 +26,6 @@ __all__ = [
     "target_names_of",
 ]
 
-_TARGET_COLUMNS = ("OBJECT", "TARGET_NAME")
 # SHA-256 of the obs-index of archives that ask for an acknowledgement.
 _ARCHIVES = {
     "sha256:f44f788d37147439ff03bca3fd1144f8b1d3ecd7caae292ff7592ff7e6b1a8b9": (
@@ -39,6 +38,10 @@ def selected_rows(directory: Path, grouping: Grouping) -> ObservationTable:
     """Rows of the obs-index that was written with the results, in the order of the grouping."""
     path = directory / "obs-index.fits.gz"
     table = ObservationTable.read(path)
+    if several_rows(table) and "GROUP_ID" in table.colnames:
+        # Of event types, the row that is in a group, or else the first.
+        order = np.argsort(np.asarray(table["GROUP_ID"]) == UNASSIGNED, kind="stable")
+        table = table[np.sort(order[np.unique(table["OBS_ID"][order], return_index=True)[1]])]
     try:
         return table.select_obs_id(grouping.obs_ids)
     except RequestError as error:
@@ -56,33 +59,26 @@ def features_with_notes(directory: Path, grouping: Grouping, features: QTable) -
 
 
 def start_times(obs_table: ObservationTable) -> NDArray[np.float64]:
-    """When the runs began, as MJD (UTC); NaN where the index does not say."""
-    unknown = np.full(len(obs_table), np.nan)
-    if "TSTART" not in obs_table.colnames:
-        return unknown
-    try:
-        times: Time = obs_table.time_start
-    except (KeyError, ValueError):
-        return unknown
-    known = np.isfinite(times.tt.mjd)
-    unknown[known] = times[known].utc.mjd
-    return unknown
+    """When the runs began, as MJD (UTC); NaN where it is unknown."""
+    mjd = np.array(obs_table.quantity("start").value.value)
+    known = np.isfinite(mjd)
+    with quiet_times():
+        mjd[known] = Time(mjd[known], format="mjd", scale="tt").utc.mjd
+    return mjd
 
 
-def pointings(obs_table: Table) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-    """Right ascension and declination in degrees; None if the index does not say."""
-    if not {"RA_PNT", "DEC_PNT"} <= set(obs_table.colnames):
-        return None
-    ra, dec = (np.array(numbers(obs_table[name], u.deg)) for name in ("RA_PNT", "DEC_PNT"))
+def pointings(
+    obs_table: ObservationTable,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """Right ascension and declination in degrees; None if they are unknown for all runs."""
+    ra, dec = (np.array(obs_table.quantity(key).value.value) for key in ("RA_PNT", "DEC_PNT"))
     return (ra, dec) if (np.isfinite(ra) & np.isfinite(dec)).any() else None
 
 
-def target_names_of(obs_table: Table) -> list[str]:
-    """What each run looked at; empty if the index does not say."""
-    for name in _TARGET_COLUMNS:
-        if name in obs_table.colnames:
-            return [str(value).strip() for value in obs_table[name]]
-    return []
+def target_names_of(obs_table: ObservationTable) -> list[str]:
+    """What each run looked at; empty if neither index nor headers say."""
+    names = names_of_runs(obs_table)
+    return names if any(names) else []
 
 
 def attribution(record: Mapping[str, Any]) -> str:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from astropy import units as u
 from astropy.coordinates import SkyCoord
-from gammapy.data import Observation
+from gammapy.data import EventList, Observation
 from gammapy.datasets import MapDataset, SpectrumDataset
 from gammapy.makers import (
     FoVBackgroundMaker,
@@ -48,6 +48,8 @@ from obscluster.workers import interrupts_later
 
 __all__ = ["Outcome", "Plan", "make_plan", "reduce_observation", "reduce_runs", "run_name"]
 
+# Seconds: single events lie on the ends of the intervals, but for rounding.
+_ROUNDING = 1e-6
 # Where the response does not tell how far a run sees.
 _FIELD_OF_VIEW = 5 * u.deg
 
@@ -206,12 +208,25 @@ def _in_memory(observation: Observation, config: ReduceConfig) -> Observation:
         obs_id=observation.obs_id,
         meta=observation.meta,
         gti=observation.gti,
-        events=observation.events,
+        events=_good_events(observation),
         rad_max=observation.rad_max if aeff.is_pointlike else None,
         pointing=observation.pointing,
         location=observation.observatory_earth_location,
         **responses,
     )
+
+
+def _good_events(observation: Observation) -> EventList:
+    """Events inside the good time intervals, as `obscluster.gadf.events.EventList.within`."""
+    events, gti = observation.events, observation.gti
+    # Seconds since one reference: days would lose the digits that decide at the ends.
+    ref = gti.time_ref
+    times = (events.time - ref).to_value("s")
+    inside = np.zeros(len(times), dtype=bool)
+    for start, stop in zip(gti.time_start, gti.time_stop, strict=True):
+        first, last = (start - ref).to_value("s"), (stop - ref).to_value("s")
+        inside |= (times >= first - _ROUNDING) & (times <= last + _ROUNDING)
+    return events if inside.all() else events.select_row_subset(inside)
 
 
 def _needs_background(config: ReduceConfig) -> bool:

@@ -10,6 +10,7 @@ from astropy import units as u
 from astropy.table import Table
 from numpy.typing import NDArray
 
+from obscluster.archive.quantities import QUANTITIES, column_of
 from obscluster.columns import full_turn, is_numeric, numbers, range_of
 from obscluster.grouping.methods import TIME
 from obscluster.scaling import period_of
@@ -121,7 +122,7 @@ class Quantity:
 
 
 def conditions_of(obs_table: Table) -> list[Quantity]:
-    """How the runs were taken, as far as the obs-index says.
+    """How the runs were taken, as far as the obs-index says, or their files.
 
     Parameters
     ----------
@@ -135,12 +136,15 @@ def conditions_of(obs_table: Table) -> list[Quantity]:
     """
     found = []
     for name, label in _CONDITIONS.items():
-        if name not in obs_table.colnames or not is_numeric(obs_table[name]):
+        if name in QUANTITIES:
+            column = column_of(obs_table, name).value
+        elif name in obs_table.colnames and is_numeric(obs_table[name]):
+            column = obs_table[name]
+        else:
             continue
-        column = obs_table[name]
         values, unit = np.array(numbers(column)), unit_words(column.unit)
-        if name == "LIVETIME" and (column.unit is None or column.unit.is_equivalent(u.s)):
-            values, unit = np.array(numbers(column, u.s)) / 60, "min"
+        if name == "LIVETIME":
+            values, unit = values / 60, "min"
         turn = full_turn(name, column)
         if turn is not None:
             # Some count azimuths from -180 deg, or below.

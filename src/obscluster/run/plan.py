@@ -103,7 +103,7 @@ def check_names(plan: Plan, selected: Selected) -> None:
         return
     own = load_features([Path(name) for name in asked.files])
     energies = parse_energies(list(asked.energy)) if asked.energy else None
-    for place, name in enumerate(asked.names):
+    for place, name in enumerate(asked.names or ()):
         try:
             parse_requests(name, energies, selected.obs_table, own)
         except RequestError as error:

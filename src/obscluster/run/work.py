@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,14 @@ import numpy as np
 from astropy.table import Column, QTable
 
 from obscluster.assess import Assessment, assess_grouping, write_assessment
-from obscluster.characterise import Progress, Runs, Selected, characterise, select_runs
+from obscluster.characterise import (
+    Progress,
+    Runs,
+    Selected,
+    characterise,
+    select_runs,
+    with_features,
+)
 from obscluster.config import AssessConfig, ReportConfig, RunConfig
 from obscluster.exceptions import ObsClusterWarning, RequestError
 from obscluster.grouping.base import RECORD_FILE, Grouping
@@ -95,6 +102,7 @@ def run_plan(
     say = say or _silent
     # Quick, and it finds what cannot be met before anything is written.
     selected = select_runs(plan.config)
+    plan = replace(plan, config=with_features(plan.config, selected.obs_table))
     check_names(plan, selected)
     with opened_steps(output, overwrite) as steps:
         say(f"select: {len(selected.obs_table)} of {len(selected.data_store.obs_table)} runs")
