@@ -14,7 +14,7 @@ from astropy.time import Time
 from numpy.typing import NDArray
 
 from obscluster.exceptions import RequestError
-from obscluster.gadf.index import expand_path, read_index
+from obscluster.gadf.index import OBS_INDEX, expand_path, read_index
 from obscluster.gadf.time import MAX_SECONDS, quiet_times, time_ref_from_header
 from obscluster.selection import Selection, cut_flow, pointing, selection_mask
 
@@ -52,15 +52,17 @@ class ObservationTable(Table):
     """
 
     @classmethod
-    def read(cls, filename: str | os.PathLike[str]) -> ObservationTable:
-        """Read an obs-index file, plain or gzipped.
+    def read(
+        cls, filename: str | os.PathLike[str], hdu: int | str | None = None
+    ) -> ObservationTable:
+        """Read an obs-index file, plain or gzipped; of several tables, the HDU asked for.
 
         Raises
         ------
         ArchiveError
             If it cannot be read or has no OBS_ID.
         """
-        table = cls(read_index(expand_path(filename)), copy=False)
+        table = cls(read_index(expand_path(filename), OBS_INDEX, hdu), copy=False)
         for name in table.colnames:
             table[name].description = _DESCRIPTIONS.get(name)
         return table

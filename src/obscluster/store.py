@@ -24,6 +24,7 @@ from obscluster.gadf.index import (
     expand_path,
     find_index,
     read_index,
+    split_hdu,
 )
 from obscluster.gadf.remote import is_remote
 from obscluster.obs_table import ObservationTable, as_obs_ids
@@ -55,6 +56,7 @@ class DataStore:
         self.hdu_index = hdu_index
         self.obs_table = obs_table
         self.index_files: tuple[Path, ...] = ()
+        self.index_hdus: tuple[int | str | None, ...] = ()
 
     @classmethod
     def from_dir(
@@ -73,7 +75,8 @@ class DataStore:
             ``s3://bucket/archive``, see `obscluster.gadf.remote`.
         hdu_table_filename, obs_table_filename : str, optional
             Names of the index files where they are not ``hdu-index.fits.gz`` and
-            ``obs-index.fits.gz``, relative to ``base_dir``.
+            ``obs-index.fits.gz``, relative to ``base_dir``; of several tables in a file, one by its
+            number or EXTNAME: ``index.fits[2]``.
 
         Raises
         ------
@@ -87,15 +90,19 @@ class DataStore:
         directory = _index_directory(expand_path(base_dir))
         obs_path = find_index(directory, OBS_INDEX, obs_table_filename)
         hdu_path = find_index(directory, HDU_INDEX, hdu_table_filename)
-        obs_table = ObservationTable.read(obs_path)
+        obs_hdu, hdu_hdu = (
+            split_hdu(name or "")[1] for name in (obs_table_filename, hdu_table_filename)
+        )
+        obs_table = ObservationTable.read(obs_path, obs_hdu)
         # Rows are ordered by OBS_ID and unique in it, as users of Gammapy know it.
         obs_ids = np.asarray(obs_table["OBS_ID"])
         if (np.diff(obs_ids) <= 0).any():
             obs_table = unique(obs_table, keys="OBS_ID")
-        hdu_table = read_index(hdu_path)
+        hdu_table = read_index(hdu_path, HDU_INDEX, hdu_hdu)
         hdu_table.meta["BASE_DIR"] = str(directory)
         data_store = cls(HDUIndex(hdu_table, directory), obs_table)
         data_store.index_files = (obs_path, hdu_path)
+        data_store.index_hdus = (obs_hdu, hdu_hdu)
         return data_store
 
     @classmethod

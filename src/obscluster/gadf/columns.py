@@ -101,24 +101,25 @@ def column_layout(header: Header, number: int, name: str, unit: str, offset: int
     if code == "X":
         return Column(name, unit, offset=offset, width=(repeat + 7) // 8)
     width = repeat * _WIDTHS[code]
+    shape: tuple[int, ...] = () if repeat == 1 else (repeat,)
     dim = header.get(f"TDIM{number}")
+    if isinstance(dim, str) and code not in "PQ":
+        try:
+            shape = _cell_shape(dim, repeat, number)
+        except ValueError as error:
+            # The place of the other columns does not depend on it.
+            return Column(name, unit, offset=offset, width=width, problem=str(error))
     if code == "A":
-        # Arrays of text, and text of no width, are left to astropy.
-        plain = repeat > 0 and f"TDIM{number}" not in header
-        return Column(name, unit, f"S{repeat}" if plain else "", (), offset, width)
+        # The fastest axis is the length of a text; text of no width is left to astropy.
+        *several, length = shape or (1,)
+        dtype = f"S{length}" if repeat else ""
+        return Column(name, unit, dtype, tuple(several), offset, width)
     scale, zero = header.get(f"TSCAL{number}"), header.get(f"TZERO{number}")
     stands_for = "?" if code == "L" else ""
     dtype = _DTYPES.get(code, "")
     if scale not in (None, 1) or zero not in (None, 0):
         stands_for = _OFFSETS.get((code, zero), "") if scale in (None, 1) else ""
         dtype = dtype if stands_for else ""
-    shape: tuple[int, ...] = () if repeat == 1 else (repeat,)
-    if isinstance(dim, str):
-        try:
-            shape = _cell_shape(dim, repeat, number)
-        except ValueError as error:
-            # The place of the other columns does not depend on it.
-            return Column(name, unit, offset=offset, width=width, problem=str(error))
     return Column(name, unit, dtype, shape, offset, width, stands_for)
 
 
