@@ -279,10 +279,12 @@ def _read_column(hdu: HDU, name: str) -> Column:
     elif values.dtype.kind == "O" and len(values) and all(np.size(value) == 1 for value in values):
         values = np.concatenate([np.ravel(value) for value in values])
     parsed = parse_unit(unit) if unit else None
+    # A unit in a spelling of its own is kept as it is written, for messages.
+    meta = {"TUNIT": unit} if unit and str(parsed) != unit else None
     null = hdu.null(name)
     if null is not None and values.dtype.kind in "iu":
-        return MaskedColumn(values, name=name, unit=parsed, mask=values == null)
-    return Column(values, name=name, unit=parsed)
+        return MaskedColumn(values, name=name, unit=parsed, mask=values == null, meta=meta)
+    return Column(values, name=name, unit=parsed, meta=meta)
 
 
 def check_single_values(
@@ -352,7 +354,8 @@ def write_index(table: Table, path: Path) -> None:
                 except ValueError:
                     remarks.append(f"keyword {key} left out")
         buffer = io.BytesIO()
-        fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(buffer)
+        # Keywords of a damaged header, such as an EXTNAME that is no text, stay as they are.
+        fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(buffer, output_verify="silentfix+ignore")
     if remarks:
         text = f"{path.name}: not all can be written in FITS: {'; '.join(remarks)}"
         warnings.warn(text, ObsClusterWarning, stacklevel=2)

@@ -15,7 +15,11 @@ from astropy.coordinates import EarthLocation
 
 __all__ = ["LOCATION_KEYS", "SITES", "location_from_keywords", "location_of_telescope"]
 
-LOCATION_KEYS = ("GEOLON", "GEOLAT", "GEOALT", "ALTITUDE", "OBSGEO-L", "OBSGEO-B", "OBSGEO-H")
+_GEOCENTRIC = ("OBSGEO-X", "OBSGEO-Y", "OBSGEO-Z")
+LOCATION_KEYS = (
+    *("GEOLON", "GEOLAT", "GEOALT", "ALTITUDE", "OBSGEO-L", "OBSGEO-B", "OBSGEO-H"),
+    *_GEOCENTRIC,
+)
 """Keywords that say where: those of GADF, and those of FITS 4.0 (used by LST and MAGIC)."""
 
 SITES = {
@@ -41,7 +45,7 @@ _RANGES = (("longitude", 360.0), ("latitude", 90.0), ("height", 20_000.0))
 
 
 def location_from_keywords(values: Mapping[str, Any]) -> EarthLocation | None:
-    """Location from GEOLON, GEOLAT and ALTITUDE (or GEOALT), or OBSGEO-L, -B and -H.
+    """Location from GEOLON, GEOLAT and ALTITUDE (or GEOALT), or OBSGEO-L, -B, -H or -X, -Y, -Z.
 
     Parameters
     ----------
@@ -62,6 +66,12 @@ def location_from_keywords(values: Mapping[str, Any]) -> EarthLocation | None:
     for keys in (("GEOLON", "GEOLAT", height), ("OBSGEO-L", "OBSGEO-B", "OBSGEO-H")):
         if all(values.get(key) is not None for key in keys):
             return _location(*[_number(key, values[key], *r) for key, r in _with_ranges(keys)])
+    if all(values.get(key) is not None for key in _GEOCENTRIC):
+        # Metres from the centre of the Earth (FITS 4.0, section 8.4.1).
+        x, y, z = (_number(key, values[key], "distance in m", 1e7) for key in _GEOCENTRIC)
+        place = EarthLocation.from_geocentric(x * u.m, y * u.m, z * u.m)
+        _number("height of OBSGEO-X, -Y, -Z", float(place.height.to_value(u.m)), *_RANGES[2])
+        return place
     return None
 
 

@@ -15,8 +15,7 @@ from astropy.utils import iers
 from numpy.typing import NDArray
 
 from obscluster.gadf.header import Header
-from obscluster.gadf.time import time_ref_from_header
-from obscluster.gadf.units import conversion_factor
+from obscluster.gadf.time import time_ref_from_header, time_unit
 
 __all__ = ["TIME_KEYS", "Times", "common_times", "dates", "earth_rotation"]
 
@@ -88,7 +87,7 @@ def common_times(headers: Sequence[Header], start: FloatArray, stop: FloatArray)
     times : `Times`
         Those of a run without reference are NaN, unless no run has one.
     """
-    factor = np.array([_seconds(header.get("TIMEUNIT")) for header in headers])
+    factor = np.array([time_unit(header).to(u.s) for header in headers])
     start, stop = factor * start, factor * stop
     keys = [tuple(str(header.get(key)) for key in TIME_KEYS) for header in headers]
     references = {key: _reference(headers[keys.index(key)]) for key in dict.fromkeys(keys)}
@@ -114,12 +113,6 @@ def dates(times: Times, seconds: FloatArray) -> list[str]:
         with earth_rotation():
             found[known] = (times.reference + seconds[known] * u.s).utc.isot
     return [str(stamp) for stamp in found]
-
-
-def _seconds(unit: Any) -> float:
-    """Factor from TIMEUNIT, which is seconds unless told."""
-    factor = conversion_factor(unit, u.s) if isinstance(unit, str) and unit.strip() else 1.0
-    return 1.0 if factor is None else factor
 
 
 def _reference(header: Header) -> Time | None:
