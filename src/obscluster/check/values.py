@@ -152,13 +152,13 @@ def check_empty_bins(irf: IRF) -> Iterator[Finding]:
         return
     if irf.hdu_class.startswith("bkg"):
         # Single bins of a cube are empty for want of events, all of an energy are not.
-        full = ~empty[np.ix_(np.arange(len(empty)), *[_near(axis) for axis in axes[1:]])]
-        some = full.reshape(len(full), -1).any(axis=1)
-        gaps = ~some & np.maximum.accumulate(some) & np.maximum.accumulate(some[::-1])[::-1]
-        if gaps.any():
+        central = np.ix_(np.arange(len(empty)), *[_near(axis) for axis in axes[1:]])
+        some = np.flatnonzero(np.any(~empty[central], axis=tuple(range(1, empty.ndim))))
+        gaps = np.setdiff1d(np.arange(some[0], some[-1]), some) if some.size else some
+        if gaps.size:
             energies = axes[0].center[gaps]
             yield info(
-                f"BKG is zero in {gaps.sum()} of {len(gaps)} energy bins, at {energies[0]:.4g} "
+                f"BKG is zero in {len(energies)} of {len(empty)} energy bins, at {energies[0]:.4g} "
                 f"{axes[0].unit}, up to {OFFSET:g} deg, but not at lower and higher energies"
             )
 
