@@ -26,7 +26,7 @@ import numpy as np
 from astropy.io import fits
 
 from obscluster import DataStore, get_irfs_features
-from obscluster.check import check_archive
+from obscluster.check.index import check_indices
 from obscluster.exceptions import ObsClusterError, ObsClusterWarning
 from obscluster.gadf.index import read_index, write_index
 
@@ -264,11 +264,10 @@ def steps_of_index(directory: Path, kind: str) -> dict[str, Callable[[], Any]]:
             if name in ours.colnames:
                 same_values(name, ours[name], theirs[name])
 
-    return {"use": use, "compare": compare, "check": lambda: check(directory)}
+    def check() -> None:
+        list(check_indices(DataStore.from_dir(directory)))
 
-
-def check(directory: Path) -> None:
-    check_archive(DataStore.from_dir(directory))
+    return {"use": use, "compare": compare, "check": check}
 
 
 def astropy_index(path: Path) -> Any:
@@ -293,8 +292,11 @@ def same_values(name: str, ours: Any, theirs: Any) -> None:
     for one, other in zip(ours, theirs, strict=True):
         mine, others = np.ravel(one), np.ravel(other)
         if others.dtype.kind in "US":
-            texts = [str(text).rstrip(" \0") for text in others.tolist()]
+            texts = [t.decode("latin-1") if isinstance(t, bytes) else t for t in others.tolist()]
+            texts = [text.rstrip(" \0") for text in texts]
             others = np.array(["".join(texts)] if mine.size == 1 else texts)
+        if mine.dtype.kind == "U":
+            others = others.astype(str)
         if name == "OBS_ID" and others.dtype.kind == "U":
             mine, others = mine.astype(int), others.astype(int)
         equal = np.array_equal(mine, others, equal_nan=mine.dtype.kind in "fc")

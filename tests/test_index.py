@@ -28,6 +28,7 @@ from obscluster.exceptions import (
 from obscluster.gadf.fits import FitsFile
 from obscluster.gadf.hdu_index import HDUIndex, HDULocation
 from obscluster.gadf.index import expand_path, find_index, read_index, split_hdu, write_index
+from obscluster.obs_table import ObservationTable
 from obscluster.store import DataStore
 
 BIG = 9_007_199_254_740_993  # 2^53 + 1: no floating-point number
@@ -212,6 +213,14 @@ def test_lists_of_one_value_are_plain_columns(form, write_fits):
     assert table["RA_PNT"].tolist() == [7, 9]
 
 
+def test_numbers_for_names_are_text(write_fits):
+    table = Table({"OBS_ID": [1], "FILE_NAME": [33787], "HDU_TYPE": ["gti"], "HDU_CLASS": [4]})
+    path = write_fits(table_hdu(table))
+    store = DataStore(HDUIndex(read_index(path), path.parent), ObservationTable({"OBS_ID": [1]}))
+    assert "HDU classes: 4" in store.info(show=False)
+    assert store.hdu_index.locations(1)["gti"].path == path.parent / "33787"
+
+
 def test_text_of_variable_length_is_text(write_fits):
     made = [
         fits.Column("OBS_ID", "J", array=[1, 2]),
@@ -231,9 +240,9 @@ def test_lists_that_nobody_needs_are_carried_and_written(write_fits, tmp_path):
         assert [list(value) for value in again["MORE"]] == [[1.0, 2.0], []]
 
 
-@pytest.mark.parametrize("name", ["RA_PNT", "LIVETIME", "ZEN_PNT"])
+@pytest.mark.parametrize("name", ["RA_PNT", "LIVETIME", "OBJECT", "OBS_MODE"])
 @pytest.mark.parametrize("values", [[[1.0, 2.0], [3.0, 4.0]], lists([1.0, 2.0], [])])
-def test_lists_in_a_column_of_numbers_are_as_if_it_were_not_there(name, values, write_fits):
+def test_a_column_of_one_value_that_holds_arrays_is_left_out(name, values, write_fits):
     form = "PD()" if isinstance(values, np.ndarray) else "2D"
     made = [fits.Column("OBS_ID", "J", array=[1, 2]), fits.Column(name, form, array=values)]
     path = write_fits(fits.BinTableHDU.from_columns(made))

@@ -63,6 +63,12 @@ COLUMN_UNITS: dict[str, u.UnitBase] = {
 """Columns of the obs-index that hold one number per row, and their units."""
 
 _TEXTS = ("HDU_TYPE", "HDU_CLASS", "FILE_DIR", "FILE_NAME", "HDU_NAME")
+# Other columns of the obs-index with one value per row; without those, it is read all the same.
+_SINGLE = (
+    *COLUMN_UNITS,
+    *("OBJECT", "OBS_MODE", "TELLIST", "TELESCOP", "INSTRUME", "EVENT_TYPE", "INTERVAL"),
+    *("DATE-OBS", "TIME-OBS", "DATE-END", "TIME-END", "GEOLON", "GEOLAT", "ALTITUDE", "GEOALT"),
+)
 # Kind of index to the parameter and the option that name its file.
 _OPTIONS = {
     OBS_INDEX: "obs_table_filename, --obs-index",
@@ -192,7 +198,7 @@ def read_index(path: Path, kind: str | None = None, hdu: int | str | None = None
     -----
     ObsClusterWarning
         If several tables may be meant, or a column is left out because it cannot be read, or holds
-        arrays where GADF has one number.
+        arrays where GADF has one value per row.
     """
     try:
         with FitsFile(path) as file:
@@ -262,9 +268,12 @@ def _read_columns(hdu: HDU) -> list[Column]:
                 raise
             problems.append(f"{name} ({error.message})")
             continue
-        if known in COLUMN_UNITS and (column.ndim > 1 or column.dtype.kind == "O"):
-            problems.append(f"{name} (holds arrays; expected one number per row)")
+        if known in _SINGLE and (column.ndim > 1 or column.dtype.kind == "O"):
+            problems.append(f"{name} (holds arrays; expected one value per row)")
             continue
+        if known in _TEXTS and column.dtype.kind not in "UO":
+            # Such as numbers for names of files.
+            column = Column(column.astype(str), name=name)
         columns.append(column)
     if problems:
         text = f"{hdu.path}, HDU {hdu.name}: columns left out: {'; '.join(problems)}"
