@@ -30,8 +30,11 @@ from damages import (
 )
 from obscluster.check import archive as walk
 from obscluster.check import check_archive, describe_findings, severity_counts
+from obscluster.check.values import check_empty_bins
 from obscluster.cli import main
 from obscluster.exceptions import ObsClusterWarning
+from obscluster.gadf.axis import Axis
+from obscluster.gadf.irf import IRF
 from obscluster.simulate import simulate
 from obscluster.store import DataStore
 from obscluster.workers import LocalWorkers
@@ -286,6 +289,19 @@ def test_empty_bins_elsewhere_are_not_told(archive):
     empty("PSF", "RPSF", lambda e: e > 30)(archive)
     empty("EDISP", "MATRIX", lambda e: e < 0.1)(archive)
     assert len(check(archive)) == 0
+
+
+@pytest.mark.parametrize("n_empty", [0, 1, 4])
+def test_directional_cut_of_zero_next_to_where_features_are_asked(n_empty):
+    energy = Axis.from_nodes("energy", [0.1, 0.5, 2.0, 10.0], "log")
+    offset = Axis.from_nodes("offset", [0.0, 1.0, 2.0])
+    cut = np.full((4, 3), 0.1)
+    cut[3] = 0
+    cut.flat[[3, 4, 6, 7][:n_empty]] = 0
+    irf = IRF("rad_max_2d", {"energy": energy, "offset": offset}, {"RAD_MAX": cut}, u.deg)
+    found = [finding.text for finding in check_empty_bins(irf)]
+    assert len(found) == (n_empty > 0)
+    assert not n_empty or found[0].startswith(f"{n_empty} of 4 bins next to 1 TeV")
 
 
 def test_background_that_is_zero_between_energies_is_told(archive):

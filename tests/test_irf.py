@@ -430,6 +430,5 @@ def test_absurd_scale_of_an_axis_is_a_format_error(number, scale, simulated, tmp
     end = raw.index(b"END".ljust(80), start)
     card = f"TSCAL{number}  = {scale:>20}".ljust(80).encode() + b"END".ljust(80)
     path.write_bytes(raw[:end] + card + raw[end + len(card) :])
-    with warnings.catch_warnings(), pytest.raises(FormatError, match=r"EDISP: .*MIGRA"):
-        warnings.simplefilter("error")
+    with pytest.raises(FormatError, match=r"EDISP: .*MIGRA"):
         read(path, "EDISP")
