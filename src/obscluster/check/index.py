@@ -47,6 +47,11 @@ _TAKEN = {
     **dict.fromkeys(("ZEN_PNT", "ALT_PNT", "AZ_PNT"), "computed from pointing, mid-time and place"),
     **dict.fromkeys(("LIVETIME", "ONTIME"), "good time intervals are taken"),
 }
+# Columns in which a value is expected for some run at least.
+_WANTED = (
+    *("RA_PNT", "DEC_PNT", "ALT_PNT", "AZ_PNT", "ZEN_PNT", "TSTART", "TSTOP", "ONTIME"),
+    *("LIVETIME", "DEADC", "EVENT_COUNT"),
+)
 # What tells rows of one run apart.
 _ROW_KEYS = ("EVENT_TYPE", "EVENTTYPE", "INTERVAL", "EVENT_CLASS", "HDU_NAME", "TSTART", "TSTOP")
 _EXPECTED_TYPES = ("events", "gti", "aeff", "edisp")
@@ -115,7 +120,7 @@ def _check_keywords(table: Table, kind: str) -> Iterator[Finding]:
     """Mandatory keywords, and whether the classes are those of an index."""
     header = table.meta
     wanted = (*(_TIME_KEYS if kind == OBS_INDEX else ()), *_CLASS_KEYS)
-    has_ref = "MJDREFI" in header or has_time_ref(header)
+    has_ref = has_time_ref(header)
     missing = [
         key
         for key in wanted
@@ -149,7 +154,8 @@ def _check_columns(table: Table) -> Iterator[Finding]:
                 f"unit {written!r} of column {name} of the obs-index does not convert {what}"
             )
             continue
-        if np.isnan(column_numbers(table, name)).all():
+        empty = np.isnan(column_numbers(table, name)).all()
+        if empty and (name in _WANTED or _is_text(column)):
             found = f", found text such as {str(column[0])!r}" * _is_text(column)
             instead = f"; {_TAKEN[name]}" if name in _TAKEN else ""
             yield warning(

@@ -36,6 +36,17 @@ HUGE = 1e30
 # Degrees: wider than any Cherenkov telescope sees.
 PSF_WIDEST = 5.0
 
+# Class to what makes a bin an empty one.
+_EMPTY = {
+    "psf_table": "RPSF is zero at every RAD",
+    "psf_3gauss": "SCALE or each width is zero",
+    "psf_king": "SIGMA or GAMMA is zero",
+    "edisp_2d": "MATRIX is zero at every MIGRA",
+    "bkg_2d": "BKG is zero",
+    "bkg_3d": "BKG is zero",
+    "rad_max_2d": "RAD_MAX is zero",
+}
+
 
 def check_values(hdu: HDU, irf: IRF) -> Iterator[Finding]:
     """Not finite, negative, all zero.
@@ -161,18 +172,6 @@ def check_empty_bins(irf: IRF) -> Iterator[Finding]:
                 f"BKG is zero in {len(energies)} of {len(empty)} energy bins, at {energies[0]:.4g} "
                 f"{axes[0].unit}, up to {OFFSET:g} deg, but not at lower and higher energies"
             )
-
-
-# Class to what makes a bin an empty one.
-_EMPTY = {
-    "psf_table": "RPSF is zero at every RAD",
-    "psf_3gauss": "SCALE or each width is zero",
-    "psf_king": "SIGMA or GAMMA is zero",
-    "edisp_2d": "MATRIX is zero at every MIGRA",
-    "bkg_2d": "BKG is zero",
-    "bkg_3d": "BKG is zero",
-    "rad_max_2d": "RAD_MAX is zero",
-}
 
 
 def _empty_bins(irf: IRF) -> tuple[NDArray[np.bool_], list[Axis]]:

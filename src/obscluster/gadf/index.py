@@ -8,8 +8,8 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import re
 import warnings
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast
 
@@ -88,7 +88,7 @@ def split_hdu(text: str) -> tuple[str, int | str | None]:
     name = rest[:-1].strip()
     if not (bracket and rest.endswith("]") and name):
         return text, None
-    return file, int(name) if name.isascii() and name.isdigit() else name
+    return file, int(name) if re.fullmatch("[0-9]{1,18}", name) else name
 
 
 def expand_path(path: str | os.PathLike[str]) -> Path:
@@ -247,9 +247,8 @@ def _find_table(file: FitsFile, kind: str | None, wanted: int | str | None) -> H
         tables = [f"{hdu.index} {hdu.name} ({hdu.n_rows} rows)" for hdu in candidates]
         how = f" ({_OPTIONS[kind]})" if kind in _OPTIONS else ""
         warnings.warn(
-            f"{file.path}: several tables may be the {kind or 'index'}: {', '.join(tables)}; read "
-            f"is the first, to read another name it as '{file.path.name}[{candidates[1].index}]'"
-            f"{how}",
+            f"{file.path}: several tables may be the {kind or 'index'}: {', '.join(tables)}; the "
+            f"first is read, name another as '{file.path.name}[{candidates[1].index}]'{how}",
             ObsClusterWarning,
             stacklevel=3,
         )
@@ -296,10 +295,8 @@ def _read_column(hdu: HDU, name: str) -> Column:
     return Column(values, name=name, unit=parsed, meta=meta)
 
 
-def check_single_values(
-    table: Table, where: str, names: Iterable[str] = ("OBS_ID", *_TEXTS)
-) -> None:
-    """Raise an error if a column holds arrays, where one value per row is needed.
+def check_single_values(table: Table, where: str) -> None:
+    """Raise an error if OBS_ID, or what says where a HDU lies, holds arrays.
 
     Parameters
     ----------
@@ -307,22 +304,19 @@ def check_single_values(
         The table.
     where : str
         What to call it.
-    names : iterable of str
-        The columns, in upper case; those that are not there are not looked at.
 
     Raises
     ------
     ArchiveError
-        If one holds arrays.
+        If one of the columns has several values per row.
     """
     for name in table.colnames:
+        if name.upper() not in ("OBS_ID", *_TEXTS):
+            continue
         column = table[name]
-        if name.upper() in names and (column.ndim > 1 or _holds_arrays(column)):
+        is_list = column.dtype.kind == "O" and any(np.ndim(value) > 0 for value in column)
+        if column.ndim > 1 or is_list:
             raise ArchiveError(f"{where}: column {name} holds arrays; expected one value per row")
-
-
-def _holds_arrays(column: Any) -> bool:
-    return column.dtype.kind == "O" and any(np.ndim(value) > 0 for value in column)
 
 
 def write_index(table: Table, path: Path) -> None:
