@@ -23,9 +23,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from astropy.io import fits
 
 from obscluster import DataStore, get_irfs_features
-from obscluster.exceptions import ObsClusterError, SkippedRunWarning
+from obscluster.check.index import check_indices
+from obscluster.exceptions import ObsClusterError, ObsClusterWarning
+from obscluster.gadf.index import read_index, write_index
 
 BLOCK, CARD = 2880, 80
 EXTRA_BYTES = 500 << 20
@@ -89,9 +92,13 @@ def truncate(data: bytearray, rng: Rng) -> bytes:
 
 def edit_cards(data: bytearray, rng: Rng) -> bytes:
     """One to three keywords of one header overwritten, or put in place of another."""
+    return _edited(data, rng, CARDS)
+
+
+def _edited(data: bytearray, rng: Rng, cards: list[tuple[str, str]]) -> bytes:
     start = int(rng.choice(header_starts(data)))
     for _ in range(rng.integers(1, 4)):
-        key, value = CARDS[rng.integers(len(CARDS))]
+        key, value = cards[rng.integers(len(cards))]
         card = f"{key:8}= {value:>20}".ljust(CARD)[:CARD].encode()
         place = data.find(f"{key:8}=".encode(), start)
         if place < 0 or (place - start) % CARD:
@@ -132,6 +139,39 @@ def zeros_or_ones(data: bytearray, rng: Rng) -> bytes:
     return bytes(data)
 
 
+INDEX_CARDS = [
+    (key, value)
+    for keys, values in {
+        "TFORM1 TFORM2 TFORM3 TFORM4 TFORM5": FORMATS + " '1PJ(2)' '1QA(9)' '20A' '2J' '1PA(3)'",
+        "TDIM1 TDIM2 TDIM3 TDIM4 TDIM5 TDIM6": SHAPES + " '(1,1)' '(8)' '(4,2)' '(2,4)' '(10,2)'",
+        "TTYPE1 TTYPE2 TTYPE3": "'OBS_ID' 'obs_id' 'FILE_NAME' '' 8 'X' 'TSTART' 'EVENT_TYPE'",
+        "TUNIT1 TUNIT2 TUNIT3 TUNIT8": UNITS,
+        "TSCAL1 TZERO1 TSCAL2 TZERO2 TNULL1 TNULL2": NUMBERS,
+        "EXTNAME HDUCLAS1 TELESCOP OBJECT": "'INDEX' '' 8 T 'OBS_INDEX'",
+        "MJDREFI MJDREFF GEOLON GEOLAT ALTITUDE": NUMBERS,
+    }.items()
+    for key in keys.split()
+    for value in shlex.split(values, posix=False)
+]
+
+
+def edit_index_cards(data: bytearray, rng: Rng) -> bytes:
+    """One to three keywords of the index overwritten, also in what says where columns lie."""
+    return _edited(data, rng, INDEX_CARDS)
+
+
+def odd_blanks(data: bytearray, rng: Rng) -> bytes:
+    """Blanks behind the values of some cards become what other codes have for blanks."""
+    start = int(rng.choice(header_starts(data)))
+    for _ in range(rng.integers(1, 6)):
+        place = start + CARD * int(rng.integers(0, 2 * BLOCK // CARD))
+        card = bytes(data[place : place + CARD])
+        blank = bytes([int(rng.choice([0xA0, 0x85, 0x1C, 0x1F, 9, 11, 0xE9, 0]))])
+        where = int(rng.integers(0, CARD))
+        data[place : place + CARD] = card[:where] + card[where:].replace(b" ", blank)
+    return bytes(data)
+
+
 PLAIN: list[Callable[[bytearray, Rng], bytes]] = [
     flip,
     flip_headers,
@@ -144,6 +184,8 @@ PLAIN: list[Callable[[bytearray, Rng], bytes]] = [
     append_garbage,
     zeros_or_ones,
 ]
+# Index files are small: their headers are half of them.
+INDEX = [edit_index_cards, edit_index_cards, edit_index_cards, odd_blanks, odd_blanks, *PLAIN]
 PACKED = [flip, truncate, append_garbage]
 
 
@@ -162,7 +204,7 @@ def header_starts(data: bytearray) -> list[int]:
     return [i for i in starts if data[i : i + 8] in (b"SIMPLE  ", b"XTENSION")][1:] or [0]
 
 
-def corrupted(content: bytes, seed: int) -> tuple[str, bytes]:
+def corrupted(content: bytes, seed: int, plain: Any = PLAIN) -> tuple[str, bytes]:
     """Name of a damage, and the damaged content; every fourth is packed."""
     rng = np.random.default_rng(seed)
     packed = seed % 4 == 3
@@ -173,7 +215,7 @@ def corrupted(content: bytes, seed: int) -> tuple[str, bytes]:
             data[int(rng.integers(2, 18))] ^= int(rng.integers(1, 256))
             return "gzip header", bytes(data)
         return f"packed, {damage.__name__}", damage(data, rng)
-    damage = PLAIN[rng.integers(len(PLAIN))]
+    damage = plain[rng.integers(len(plain))]
     data = bytearray(content)
     result = damage(data, rng)
     if packed:
@@ -202,11 +244,70 @@ def steps_of_run(store: DataStore, names: list[str]) -> dict[str, Callable[[], A
     return steps
 
 
+def steps_of_index(directory: Path, kind: str) -> dict[str, Callable[[], Any]]:
+    """Everything that is done with an index; what astropy reads without complaint is the same."""
+
+    def use() -> None:
+        store = DataStore.from_dir(directory)
+        store.info(show=False)
+        store.get_observations(skip_missing=True)
+        for obs_id in store.obs_ids.tolist():
+            store.hdu_index.locations(obs_id)
+        write_index(store.obs_table, directory / "copy.fits")
+        write_index(store.hdu_table, directory / "copy.fits")
+
+    def compare() -> None:
+        path = directory / f"{kind}-index.fits.gz"
+        ours = read_index(path, f"{kind}-index")
+        theirs = astropy_index(path)
+        for name in () if theirs is None else theirs.names:
+            if name in ours.colnames:
+                same_values(name, ours[name], theirs[name])
+
+    def check() -> None:
+        list(check_indices(DataStore.from_dir(directory)))
+
+    return {"use": use, "compare": compare, "check": check}
+
+
+def astropy_index(path: Path) -> Any:
+    """The only table with OBS_ID as astropy reads it; None where it complains, or has several."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.simplefilter("ignore", ResourceWarning)  # it leaves damaged files open
+        try:
+            with fits.open(path, memmap=False) as hdus:
+                tables = [h.data for h in hdus[1:] if "OBS_ID" in getattr(h, "columns", ()).names]
+                [table.field(column) for table in tables for column in table.names]
+        except Exception:  # noqa: BLE001 it raises all sorts
+            return None
+    return tables[0] if len(tables) == 1 else None
+
+
+def same_values(name: str, ours: Any, theirs: Any) -> None:
+    """Raise an error if two columns differ."""
+    if getattr(ours, "mask", None) is not None:
+        ours = np.ma.getdata(ours)
+    assert len(ours) == len(theirs), name
+    for one, other in zip(ours, theirs, strict=True):
+        mine, others = np.ravel(one), np.ravel(other)
+        if others.dtype.kind in "US":
+            texts = [t.decode("latin-1") if isinstance(t, bytes) else t for t in others.tolist()]
+            texts = [text.rstrip(" \0") for text in texts]
+            others = np.array(["".join(texts)] if mine.size == 1 else texts)
+        if mine.dtype.kind == "U":
+            others = others.astype(str)
+        if name == "OBS_ID" and others.dtype.kind == "U":
+            mine, others = mine.astype(int), others.astype(int)
+        equal = np.array_equal(mine, others, equal_nan=mine.dtype.kind in "fc")
+        assert equal, (name, mine, others)
+
+
 def outcome(step: Callable[[], Any]) -> str:
     """``ok``, the name of a typed error, or the traceback of any other exception or warning."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        warnings.simplefilter("ignore", SkippedRunWarning)
+        warnings.simplefilter("ignore", ObsClusterWarning)
         try:
             step()
         except ObsClusterError as error:
@@ -230,12 +331,10 @@ def read_all(kind: str, directory: Path, first: int, count: int) -> dict[str, An
     failures: list[str] = []
     slowest = 0.0
     for seed in range(first, first + count):
-        damage, data = corrupted(content, seed)
+        damage, data = corrupted(content, seed, PLAIN if kind == "run" else INDEX)
         path.write_bytes(data)
-        if kind == "run":
-            steps = steps_of_run(store, names)
-        else:
-            steps = {"index": lambda: DataStore.from_dir(directory).get_observations()}
+        is_run = kind == "run"
+        steps = steps_of_run(store, names) if is_run else steps_of_index(directory, kind)
         begin = time.perf_counter()
         for name, step in steps.items():
             result = outcome(step)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import re
+import warnings
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -304,6 +306,99 @@ def test_any_header_value_that_astropy_writes_comes_back(value):
     else:
         # Not astropy's reading of text, which loses the slash of "'/".
         assert ours == (value.rstrip() if isinstance(value, str) else value)
+
+
+@pytest.mark.parametrize("blank", [0xA0, 0x85, 0x1C, 0x1F, 9, 11, 12, 13, 0])
+def test_only_a_blank_is_a_blank(blank):
+    blank = bytes([blank])
+    cards = [b"EXTNAME = 'EVENTS'", b"NAXIS   = 2", b"FLOAT   = 2.5", b"LONG    = 'ab&'"]
+    raw = b"".join(card.ljust(CARD, blank) for card in cards) + b"END".ljust(CARD)
+    keyword = b"EXTNAME" + blank + b"= 'EVENTS'"
+    for odd in (raw, keyword.ljust(CARD) + raw, keyword.ljust(CARD, blank) + raw):
+        header = parse_header(odd)
+        assert dict(header) == {key: parse_header(odd)[key] for key in header}
+        assert header["EXTNAME"] == parse_header(odd)["EXTNAME"] == "EVENTS"
+        # Not 2: a number with something behind it is none.
+        assert header["NAXIS"] == f"2{blank.decode('latin-1') * 69}"
+        assert isinstance(header["FLOAT"], str)
+
+
+odd_bytes = st.sampled_from([b"\xa0", b"\x85", b"\x1c", b"\t", b"\v", b"\n", b"\0", b"\xb2", b"_"])
+names = st.sampled_from(["A", "EXTNAME", "EXTVERSN", "COMMENT", "HISTORY", "HIERARCH", "CONTINUE"])
+texts = st.text(st.sampled_from("AB&'/= 1"), max_size=12).map(lambda t: "'" + t + "'")
+values = texts | st.sampled_from(
+    ["T", "F", "", "1", "-07", "1.5", ".5E3", "1D-2", "1_0", "+ 1", "0x1", "NAN", "1E", "1 2", "&'"]
+)
+
+
+@st.composite
+def card(draw) -> bytes:
+    """A card, more or less: keyword, value, comment, and a byte that does not belong there."""
+    name, value = draw(names), draw(values)
+    start = draw(
+        st.sampled_from([f"{name:8}= ", f"{name:8}=", f"{name:8}  ", f"HIERARCH {name} = ", name])
+    )
+    text = (
+        f"{start}{' ' * draw(st.integers(0, 3))}{value}{draw(st.sampled_from(['', ' / c', '/']))}"
+    )
+    stored = text.encode().ljust(CARD)[:CARD]
+    for odd in draw(st.lists(odd_bytes, max_size=1)):
+        place = draw(st.integers(0, 20) | st.integers(0, CARD - 1))
+        stored = stored[:place] + odd + stored[place + 1 :]
+    return stored
+
+
+def astropy_values(raw: bytes) -> dict[str, object]:
+    """Keywords and values as astropy has them; an ellipsis where it cannot read the value."""
+    found: dict[str, object] = {}
+    # Of a keyword given both ways, we take the plain card.
+    cards = fits.Header.fromstring(raw).cards
+    for card in sorted(cards, key=lambda card: str(card._image).startswith("HIERARCH")):
+        try:
+            value = None if isinstance(card.value, fits.card.Undefined) else card.value
+        except fits.VerifyError:
+            value = ...
+        found.setdefault(card.keyword.upper(), value)
+    return found
+
+
+@settings(max_examples=1000)
+@given(cards=st.lists(card(), max_size=6))
+def test_any_card_is_read_in_one_way(cards):
+    raw = b"".join(cards) + b"END".ljust(CARD)
+    whole = dict(parse_header(raw))
+    keys = {
+        *whole,
+        "A",
+        "EXTNAME",
+        "EXTVERSN",
+        "COMMENT",
+        "CONTINUE",
+        "HIERARCH",
+        "",
+        "A ",
+        "A\xa0",
+    }
+    missing = object()
+    for key in keys:
+        one = parse_header(raw).get(key, missing)
+        assert repr(one) == repr(whole.get(key, missing)), key
+    # It strips as str does, and is not sure of quotes, or when a text goes on.
+    odd = (rb"[^ -~]", rb"''|&'|CONTINUE")
+    starts = b"".join(one[:10] for one in cards)
+    if any(re.search(pattern, raw) for pattern in odd) or re.search(rb"[^A-Z ='0-9]", starts):
+        return
+    if any(one.count(b"'") not in (0, 2) for one in cards):
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        try:
+            theirs = astropy_values(raw)
+        except Warning:  # it reads something, but says that it should not be there
+            return
+    for key, value in theirs.items():
+        if value is not ... and key not in (*COMMENTARY, "HISTORY", "HIERARCH", "END"):
+            assert repr(whole[key]) == repr(value), key
 
 
 # --- access --------------------------------------------------------------------------------------

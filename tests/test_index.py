@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import shutil
+import socket
+import sys
+import warnings
 from pathlib import Path
 
 import astropy.units as u
@@ -12,10 +18,17 @@ from astropy.table import Column, MaskedColumn, Table
 from hypothesis import given
 from hypothesis import strategies as st
 
-from obscluster.exceptions import ArchiveError, MissingDataError, RequestError
+from obscluster.exceptions import (
+    ArchiveError,
+    MissingDataError,
+    ObsClusterWarning,
+    RequestError,
+    SkippedRunWarning,
+)
 from obscluster.gadf.fits import FitsFile
 from obscluster.gadf.hdu_index import HDUIndex, HDULocation
-from obscluster.gadf.index import expand_path, find_index, read_index, write_index
+from obscluster.gadf.index import expand_path, find_index, read_index, split_hdu, write_index
+from obscluster.obs_table import ObservationTable
 from obscluster.store import DataStore
 
 BIG = 9_007_199_254_740_993  # 2^53 + 1: no floating-point number
@@ -152,6 +165,322 @@ def test_index_that_is_written_comes_back(name, small_archive, tmp_path):
     write_index(table, path)
     assert path.read_bytes() == first
     assert first.startswith(b"\x1f\x8b") == (path.suffix == ".gz")
+
+
+# --- columns of several values per row, and what cannot be read ----------------------------------
+
+
+def change_cards(path: Path, **cards: str) -> Path:
+    """Overwrite cards of the last header, without any check; those that are not there are added."""
+    raw = path.read_bytes()
+    start = raw.rindex(b"XTENSION")
+    for key, value in cards.items():
+        place = raw.find(f"{key:8}=".encode(), start)
+        if place < 0:
+            place = raw.index(b"END".ljust(80), start)
+            raw = raw[: place + 80] + raw[place : place + 80] + raw[place + 160 :]
+        raw = raw[:place] + f"{key:8}= {value:>20}".ljust(80).encode() + raw[place + 80 :]
+    path.write_bytes(raw)
+    return path
+
+
+def lists(*values: list) -> np.ndarray:
+    column = np.empty(len(values), dtype=object)
+    column[:] = [np.array(value) for value in values]
+    return column
+
+
+def vla_table(name: str, form: str, *values: list) -> fits.BinTableHDU:
+    columns = {"OBS_ID": ("J", np.array([1, 2])), "FILE_NAME": ("3A", np.array(["abc", "de"]))}
+    columns |= {"HDU_TYPE": ("6A", np.array(["events", "gti"])), name: (form, lists(*values))}
+    made = [fits.Column(n, f, array=array) for n, (f, array) in columns.items()]
+    return fits.BinTableHDU.from_columns(made)
+
+
+@pytest.mark.parametrize("name", ["OBS_ID", "FILE_NAME", "HDU_NAME", "HDU_TYPE"])
+@pytest.mark.parametrize("form", ["PJ()", "QD()"])
+def test_lists_where_one_value_is_needed_are_named(name, form, write_fits):
+    path = write_fits(vla_table(name, form, [1, 2], []))
+    with pytest.raises(ArchiveError, match=rf"file\.fits, HDU #1: column {name} holds arrays"):
+        HDUIndex(read_index(path), path.parent)
+
+
+@pytest.mark.parametrize("form", ["PJ()", "QK()", "QD()"])
+def test_lists_of_one_value_are_plain_columns(form, write_fits):
+    table = read_index(write_fits(vla_table("OBS_ID", form, [7], [9])))
+    assert table["OBS_ID"].tolist() == [7, 9]
+    table = read_index(write_fits(vla_table("RA_PNT", form, [7], [9])))
+    assert table["RA_PNT"].tolist() == [7, 9]
+
+
+def test_numbers_for_names_are_text(write_fits):
+    table = Table({"OBS_ID": [1], "FILE_NAME": [33787], "HDU_TYPE": ["gti"], "HDU_CLASS": [4]})
+    path = write_fits(table_hdu(table))
+    store = DataStore(HDUIndex(read_index(path), path.parent), ObservationTable({"OBS_ID": [1]}))
+    assert "HDU classes: 4" in store.info(show=False)
+    assert store.hdu_index.locations(1)["gti"].path == path.parent / "33787"
+
+
+def test_text_of_variable_length_is_text(write_fits):
+    made = [
+        fits.Column("OBS_ID", "J", array=[1, 2]),
+        fits.Column("FILE_NAME", "PA()", array=np.array(["run.fits", "b"], dtype=object)),
+        fits.Column("HDU_TYPE", "QA()", array=np.array(["gti", "gti"], dtype=object)),
+    ]
+    path = write_fits(fits.BinTableHDU.from_columns(made))
+    index = HDUIndex(read_index(path), path.parent)
+    assert index.locations(1)["gti"].path == path.parent / "run.fits"
+
+
+def test_lists_that_nobody_needs_are_carried_and_written(write_fits, tmp_path):
+    path = write_fits(vla_table("MORE", "PD()", [1.0, 2.0], []))
+    table = read_index(path)
+    write_index(table, tmp_path / "copy.fits")
+    for again in (table, read_index(tmp_path / "copy.fits")):
+        assert [list(value) for value in again["MORE"]] == [[1.0, 2.0], []]
+
+
+@pytest.mark.parametrize("name", ["RA_PNT", "LIVETIME", "OBJECT", "OBS_MODE"])
+@pytest.mark.parametrize("values", [[[1.0, 2.0], [3.0, 4.0]], lists([1.0, 2.0], [])])
+def test_a_column_of_one_value_that_holds_arrays_is_left_out(name, values, write_fits):
+    form = "PD()" if isinstance(values, np.ndarray) else "2D"
+    made = [fits.Column("OBS_ID", "J", array=[1, 2]), fits.Column(name, form, array=values)]
+    path = write_fits(fits.BinTableHDU.from_columns(made))
+    with pytest.warns(ObsClusterWarning, match=rf"file\.fits, HDU #1: .*{name} \(holds arrays"):
+        assert read_index(path).colnames == ["OBS_ID"]
+
+
+@pytest.mark.parametrize(
+    ("column", "cards", "expected"),
+    [
+        ("MORE", {"TDIM2": "'(7)'"}, None),
+        ("MORE", {"TDIM2": "'(a,b)'"}, None),
+        ("OBS_ID", {"TDIM1": "'(2)'"}, "OBS_ID"),
+        ("OBS_ID", {"TDIM1": "'(1,1)'"}, []),
+        ("MORE", {"TDIM2": "'(2,2)'"}, [["ab", "cd"], ["ef", "gh"]]),
+        ("MORE", {"TDIM2": "'(4,1)'"}, ["abcd", "efgh"]),
+        ("MORE", {"TDIM2": "'(4)'"}, ["abcd", "efgh"]),
+        ("MORE", {"TDIM2": "'(1,4)'"}, [list("abcd"), list("efgh")]),
+    ],
+)
+def test_array_dimensions_that_do_not_fit_concern_their_column(column, cards, expected, write_fits):
+    made = [
+        fits.Column("OBS_ID", "J", array=[1, 2]),
+        fits.Column("MORE", "4A", array=["abcd", "efgh"]),
+        fits.Column("LAST", "D", array=[3.0, 4.0]),
+    ]
+    path = change_cards(write_fits(fits.BinTableHDU.from_columns(made)), **cards)
+    if isinstance(expected, str):
+        with pytest.raises(ArchiveError, match=rf"file\.fits, HDU #1: column {expected} .*TDIM1"):
+            read_index(path)
+    elif expected is None:
+        with pytest.warns(ObsClusterWarning, match=r"file\.fits, HDU #1: .*MORE .*TDIM2"):
+            assert read_index(path).colnames == ["OBS_ID", "LAST"]
+    else:
+        table = read_index(path)
+        assert table["OBS_ID"].tolist() == [1, 2]
+        assert table["LAST"].tolist() == [3.0, 4.0]
+        assert not expected or table["MORE"].tolist() == expected
+
+
+@pytest.mark.parametrize("form", ["0E", "0A", "0J", "0PE", "0X", "0L"])
+def test_columns_without_elements_stop_nothing(form, write_fits, tmp_path):
+    made = [
+        fits.Column("OBS_ID", "J", array=[1, 2]),
+        fits.Column("MORE", "4A", array=["abcd", "efgh"]),
+        fits.Column("LAST", "D", array=[3.0, 4.0]),
+    ]
+    path = write_fits(fits.BinTableHDU.from_columns(made))
+    raw = path.read_bytes()
+    # The four bytes go to the number behind, of which only its place matters.
+    raw = raw.replace(b"TFORM3  = 'D       '", b"TFORM3  = '3J      '")
+    path.write_bytes(raw)
+    change_cards(path, TFORM2=f"'{form}'")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ObsClusterWarning)
+        table = read_index(path)
+        assert table["OBS_ID"].tolist() == [1, 2]
+        write_index(table, tmp_path / "copy.fits")
+        assert read_index(tmp_path / "copy.fits")["OBS_ID"].tolist() == [1, 2]
+
+
+# --- text that is not ASCII ----------------------------------------------------------------------
+
+
+def test_text_in_latin_1_is_read_and_written_back(write_fits, tmp_path):
+    table = Table({"OBS_ID": [1, 2], "OBJECT": np.array([b"Pl\xe9iades", b"Crab"])})
+    path = write_fits(table_hdu(table))
+    read = read_index(path)
+    assert read["OBJECT"].tolist() == ["Pl\xe9iades", "Crab"]
+    write_index(read, tmp_path / "copy.fits.gz")
+    back = read_index(tmp_path / "copy.fits.gz")
+    assert back["OBJECT"].tolist() == read["OBJECT"].tolist()
+    assert read["OBJECT"].dtype.kind == "U"
+
+
+def test_text_without_a_place_in_fits_is_replaced_and_told(tmp_path):
+    table = Table(
+        {"OBS_ID": [1, 2, 3], "NOTE": ["\u2265 2", "\u03b1\u03b2", "\xe9"], "\xe9": [1, 2, 3]}
+    )
+    table["\xe9"].description = "\xc5"
+    table["\xe9"].unit = u.UnrecognizedUnit("\xe5")
+    table.meta = {"OBSERVER": "Ren\xe9", "TEL\xe9": 3, "X": float("nan"), "ESO TEL ALT": 3, "OK": 1}
+    with pytest.warns(ObsClusterWarning) as caught:
+        write_index(table, tmp_path / "copy.fits")
+    (remark,) = [str(warning.message) for warning in caught]
+    for text in (
+        "copy.fits",
+        "column NOTE: letters of 2 values",
+        "keyword OBSERVER",
+        "keyword TEL\xe9 left out",
+        "keyword X left out",
+    ):
+        assert text in remark
+    back = read_index(tmp_path / "copy.fits")
+    assert back["NOTE"].tolist() == ["? 2", "??", "\xe9"]
+    assert back["?"].tolist() == [1, 2, 3]
+    assert back.meta["OBSERVER"] == "Ren?"
+    assert (back.meta["OK"], back.meta["ESO TEL ALT"]) == (1, 3)
+
+
+def test_scaling_is_not_applied_twice(write_fits, tmp_path):
+    path = write_fits(table_hdu(Table({"OBS_ID": [1, 2], "NSB": np.array([2, 4], "i2")})))
+    table = read_index(change_cards(path, TSCAL2="0.5", TZERO2="3.0"))
+    write_index(table, tmp_path / "copy.fits")
+    assert read_index(tmp_path / "copy.fits")["NSB"].tolist() == [4.0, 5.0]
+
+
+# --- several tables in a file --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("obs.fits", ("obs.fits", None)),
+        ("obs.fits[2]", ("obs.fits", 2)),
+        ("obs.fits[ OBS INDEX ]", ("obs.fits", "OBS INDEX")),
+        ("a[1]/obs.fits", ("a[1]/obs.fits", None)),
+        ("a[1]/obs.fits[0]", ("a[1]/obs.fits", 0)),
+        ("obs.fits[]", ("obs.fits[]", None)),
+        ("obs.fits[\xb2]", ("obs.fits", "\xb2")),
+        ("[2]", ("", 2)),
+        ("", ("", None)),
+    ],
+)
+def test_hdu_behind_the_name_of_a_file(text, expected):
+    assert split_hdu(text) == expected
+
+
+@pytest.fixture
+def several(write_fits):
+    """One file with the hdu-index first, then two tables of runs."""
+    hdus = Table({"OBS_ID": [5], "HDU_TYPE": ["gti"], "FILE_NAME": ["run.fits"]})
+    runs = Table({"OBS_ID": [1], "X": [2.0]})
+    more = Table({"OBS_ID": [3, 4], "X": [2.0, 3.0]})
+    return write_fits(table_hdu(hdus, "HDUS"), table_hdu(runs, "RUNS"), table_hdu(more, "MORE"))
+
+
+def test_table_of_the_wanted_kind_is_read(several):
+    assert read_index(several, "hdu-index")["OBS_ID"].tolist() == [5]
+    with pytest.warns(ObsClusterWarning) as caught:
+        assert read_index(several, "obs-index")["OBS_ID"].tolist() == [1]
+    (text,) = [str(warning.message) for warning in caught]
+    assert "2 RUNS (1 rows), 3 MORE (2 rows)" in text
+    assert "'file.fits[3]' (obs_table_filename, --obs-index)" in text
+    for hdu in (3, "MORE", "more"):
+        assert read_index(several, "obs-index", hdu)["OBS_ID"].tolist() == [3, 4]
+
+
+@pytest.mark.parametrize("hdu", [4, "NONE", 10**30])
+def test_hdu_that_is_not_there_is_an_error_that_lists_those_that_are(hdu, several):
+    with pytest.raises(ArchiveError, match=rf"no HDU {hdu}; it has 0 PRIMARY, 1 HDUS, 2 RUNS, 3"):
+        read_index(several, "obs-index", hdu)
+
+
+def test_hdu_that_is_no_index_is_an_error(several):
+    with pytest.raises(ArchiveError, match=r"no column OBS_ID.*tables in it: none"):
+        read_index(several, "obs-index", 0)
+
+
+def test_both_indices_in_one_file_named_by_a_variable(small_archive, tmp_path, monkeypatch):
+    tables = []
+    for kind in ("hdu", "obs"):
+        with fits.open(small_archive / f"{kind}-index.fits.gz") as hdus:
+            tables.append(hdus[1].copy())
+    tables[1].name = "MINE"
+    fits.HDUList([fits.PrimaryHDU(), *tables]).writeto(tmp_path / "index.fits.gz")
+    monkeypatch.setenv("INDICES", str(tmp_path))
+    expected = DataStore.from_dir(small_archive)
+    for hdu in ("", "[2]", "[MINE]"):
+        store = DataStore.from_dir(
+            small_archive,
+            obs_table_filename=f"$INDICES/index.fits{hdu}",
+            hdu_table_filename=f"{tmp_path}/index.fits.gz",
+        )
+        assert store.obs_table["OBS_ID"].tolist() == expected.obs_table["OBS_ID"].tolist()
+        assert len(store.hdu_table) == len(expected.hdu_table)
+    with pytest.raises(ArchiveError, match=r"index\.fits\.gz: no HDU 7; it has 0 PRIMARY, 1 "):
+        DataStore.from_dir(small_archive, obs_table_filename="$INDICES/index.fits[7]")
+    with pytest.raises(RequestError, match="NO_SUCH_VARIABLE is not set"):
+        DataStore.from_dir(small_archive, obs_table_filename="$NO_SUCH_VARIABLE/index.fits")
+
+
+def test_damage_behind_an_index_does_not_concern_it(several):
+    raw = several.read_bytes()
+    place = raw.rindex(b"XTENSION")
+    several.write_bytes(raw[:place] + b"X" * 2880 + raw[place:])
+    assert read_index(several, "obs-index")["OBS_ID"].tolist() == [1]
+
+
+# --- what is no file -----------------------------------------------------------------------------
+
+
+def make_socket(path: Path) -> None:
+    # The name of a socket must be short.
+    with socket.socket(socket.AF_UNIX) as made, contextlib.chdir(path.parent):
+        made.bind(path.name)
+
+
+ODD = {
+    "a named pipe": os.mkfifo,
+    "a socket": make_socket,
+    "a directory": Path.mkdir,
+    "a device": lambda path: path.symlink_to("/dev/zero"),
+}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no pipes among files")
+@pytest.mark.parametrize("what", ODD)
+class TestWhatIsNoFile:
+    def test_run_file(self, what, tmp_path):
+        path = tmp_path / "run.fits"
+        ODD[what](path)
+        with pytest.raises(MissingDataError, match=rf"run\.fits: is {what}"):
+            FitsFile(path)
+        location = HDULocation(7, "gti", "gti", path, "GTI")
+        with pytest.raises(MissingDataError, match=rf"run\.fits: is {what}, not a file.*gti of ru"):
+            location.open()
+
+    def test_index_file(self, what, small_archive, tmp_path):
+        archive = Path(shutil.copytree(small_archive, tmp_path / "archive"))
+        path = archive / "obs-index.fits.gz"
+        path.unlink()
+        ODD[what](path)
+        with pytest.raises(ArchiveError, match=rf"obs-index\.fits\.gz: is {what}"):
+            DataStore.from_dir(archive)
+        with pytest.raises(ArchiveError, match=rf"obs-index\.fits\.gz: is {what}"):
+            read_index(path)
+
+    def test_among_files_that_are_searched(self, what, unindexed):
+        path = next((unindexed / "data").iterdir()).with_name("odd.fits")
+        ODD[what](path)
+        if what == "a directory":
+            assert len(DataStore.from_files(unindexed).obs_table) == 5
+            return
+        with pytest.warns(SkippedRunWarning, match=rf"odd\.fits: is {what}"):
+            assert len(DataStore.from_files(unindexed).obs_table) == 5
+        with pytest.raises(ArchiveError, match=rf"odd\.fits: is {what}"):
+            DataStore.from_files(path)
 
 
 # --- finding files -------------------------------------------------------------------------------

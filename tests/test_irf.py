@@ -422,3 +422,38 @@ def test_parametric_psf_of_a_file_integrates_to_one(name, simulated):
     assert total.to_value("") == pytest.approx(1, abs=1e-3)
     with pytest.raises(AttributeError, match="arrays"):
         _ = irf.data
+
+
+# --- absurd values -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("column", ["SIGMA", "GAMMA"])
+@pytest.mark.parametrize("value", [0.0, -1.0, np.nan, np.inf, 1e30, 1e-30])
+def test_king_profile_without_a_width_can_be_read(column, value, simulated, tmp_path):
+    path = tmp_path / "king.fits"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with fits.open(simulated / "psf_king.fits.gz", memmap=False) as hdus:
+            hdus["PSF"].data[column][...] = value
+            hdus.writeto(path)
+        irf = read(path, "PSF")
+    assert irf.hdu_class == "psf_king"
+    assert np.isfinite(irf.arrays[column]).all()
+
+
+@pytest.mark.parametrize("number", [3, 4])
+@pytest.mark.parametrize(
+    "scale", ["1E300", "-1E300", "-1.0", "0.0", "1E-300", "NAN", "1E999", "'x'"]
+)
+def test_absurd_scale_of_an_axis_is_a_format_error(number, scale, simulated, tmp_path):
+    path = tmp_path / "edisp.fits"
+    with fits.open(simulated / "psf_table.fits.gz", memmap=False) as hdus:
+        assert hdus["EDISP"].columns.names[number - 1].startswith("MIGRA")
+        hdus.writeto(path)
+    raw = path.read_bytes()
+    start = raw.index(b"'EDISP")
+    end = raw.index(b"END".ljust(80), start)
+    card = f"TSCAL{number}  = {scale:>20}".ljust(80).encode() + b"END".ljust(80)
+    path.write_bytes(raw[:end] + card + raw[end + len(card) :])
+    with pytest.raises(FormatError, match=r"EDISP: .*MIGRA"):
+        read(path, "EDISP")

@@ -18,7 +18,7 @@ from obscluster.archive.quantities import Known, Progress, column_of
 from obscluster.exceptions import DataError, RequestError
 from obscluster.gadf.hdu_index import KEY_COLUMNS, HDUIndex
 from obscluster.gadf.header import Header
-from obscluster.gadf.index import expand_path, read_index
+from obscluster.gadf.index import OBS_INDEX, expand_path, read_index
 from obscluster.gadf.keywords import NUMBERS, Number, column_numbers
 from obscluster.gadf.time import quiet_times, time_ref_from_header
 from obscluster.observation import Observation
@@ -91,8 +91,13 @@ class ObservationTable(Table):
         return found
 
     @classmethod
-    def read(cls, filename: str | os.PathLike[str], strict: bool = True) -> ObservationTable:
-        """Read an obs-index file, plain or gzipped.
+    def read(
+        cls,
+        filename: str | os.PathLike[str],
+        hdu: int | str | None = None,
+        strict: bool = True,
+    ) -> ObservationTable:
+        """Read an obs-index file, plain or gzipped; of several tables, the HDU asked for.
 
         Parameters
         ----------
@@ -106,7 +111,7 @@ class ObservationTable(Table):
         ArchiveError
             If it cannot be read, has no OBS_ID, or a unit that cannot be used.
         """
-        return cls.from_table(read_index(expand_path(filename), strict))
+        return cls.from_table(read_index(expand_path(filename), OBS_INDEX, hdu, strict))
 
     @classmethod
     def from_table(cls, table: Table) -> ObservationTable:

@@ -27,6 +27,7 @@ from obscluster.gadf.index import (
     find_index,
     has_index,
     read_index,
+    split_hdu,
     whole_number,
 )
 from obscluster.gadf.keywords import HeaderNumbers
@@ -67,7 +68,7 @@ class DataStore:
         self.hdu_index = hdu_index
         self.obs_table = obs_table
         self.index_files: tuple[Path, ...] = ()
-        self.has_plain_index = False
+        self.index_hdus: tuple[int | str | None, ...] = ()
 
     @classmethod
     def from_dir(
@@ -87,9 +88,8 @@ class DataStore:
             ``s3://bucket/archive``, see `obscluster.gadf.remote`.
         hdu_table_filename, obs_table_filename : str, optional
             Names of the index files where they are not ``hdu-index.fits.gz`` and
-            ``obs-index.fits.gz``, relative to ``base_dir``; with the number or the name of an HDU
-            where a file has several tables, ``index.fits[OBS_INDEX]``. Environment variables are
-            expanded.
+            ``obs-index.fits.gz``, relative to ``base_dir``; of several tables in a file, one by its
+            number or EXTNAME: ``index.fits[2]``. Environment variables are expanded.
         strict : bool
             Raise an error where the unit of a column of GADF cannot be used.
 
@@ -112,7 +112,10 @@ class DataStore:
         named = hdu_table_filename is not None or obs_table_filename is not None
         directory = _index_directory(expand_path(base_dir), named)
         hdu_path = find_index(directory, HDU_INDEX, hdu_table_filename)
-        hdu_table = read_index(hdu_path)
+        obs_hdu, hdu_hdu = (
+            split_hdu(name or "")[1] for name in (obs_table_filename, hdu_table_filename)
+        )
+        hdu_table = read_index(hdu_path, HDU_INDEX, hdu_hdu)
         hdu_table.meta["BASE_DIR"] = str(directory)
         hdu_index = HDUIndex(hdu_table, directory)
         index_files: tuple[Path, ...] = (hdu_path,)
@@ -121,14 +124,11 @@ class DataStore:
         else:
             obs_path = find_index(directory, OBS_INDEX, obs_table_filename)
             index_files = (obs_path, hdu_path)
-            obs_table = _in_order(ObservationTable.read(obs_path, strict), obs_path)
+            obs_table = _in_order(ObservationTable.read(obs_path, obs_hdu, strict), obs_path)
         obs_table.files = RunFiles(hdu_index, str(index_files[0]))
         data_store = cls(hdu_index, obs_table)
         data_store.index_files = index_files
-        # Two files with a table each, which any other program would find, too.
-        names = (hdu_table_filename, obs_table_filename)
-        several = any(name is not None and name.endswith("]") for name in names)
-        data_store.has_plain_index = len(set(index_files)) == 2 and not several
+        data_store.index_hdus = (obs_hdu, hdu_hdu)
         return data_store
 
     @classmethod
@@ -189,6 +189,11 @@ class DataStore:
         hdu_index = HDUIndex(found.hdu_table, found.base_dir)
         obs_table.files = RunFiles(hdu_index)
         return cls(hdu_index, obs_table)
+
+    @property
+    def has_plain_index(self) -> bool:
+        """Whether each index is a file with one table, which any other program finds, too."""
+        return len(set(self.index_files)) == 2 and self.index_hdus == (None, None)
 
     @property
     def base_dir(self) -> Path:

@@ -16,7 +16,7 @@ from astropy.time import Time
 from numpy.typing import NDArray
 
 from obscluster.check.findings import Row, warning
-from obscluster.check.headers import number, obs_mode
+from obscluster.check.headers import number, obs_mode, seconds
 from obscluster.check.index import column_numbers
 from obscluster.gadf.hdu import HDU
 from obscluster.gadf.location import location_from_keywords, location_of_telescope
@@ -65,7 +65,7 @@ def facts_of(hdu: HDU, obs_id: int, file: str) -> HeaderFacts:
         ra=number(header, "RA_PNT"),
         dec=number(header, "DEC_PNT"),
         n_events=number(header, "NAXIS2"),
-        mid=_mid(header, 0.5 * (number(header, "TSTART") + number(header, "TSTOP"))),
+        mid=_mid(header, 0.5 * (seconds(header, "TSTART") + seconds(header, "TSTOP"))),
         place=_place(header),
         site=_geodetic(location_of_telescope(str(header.get("TELESCOP") or ""))),
     )
@@ -123,8 +123,8 @@ def check_against_headers(data_store: DataStore, facts: Iterable[HeaderFacts]) -
     yield from report(
         [np.isnan(_first(fact.place, index_place)).any() for fact in facts],
         lambda i: (
-            "no place of the observatory: GEOLON, GEOLAT and ALTITUDE are missing or no place, in "
-            "header and index"
+            "no place of the observatory: GEOLON, GEOLAT and ALTITUDE (or OBSGEO-X, -Y, -Z) are "
+            "missing or no place, in header and index"
             + ("" if np.isnan(places[:, i]).any() else "; that of TELESCOP is taken")
         ),
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from obscluster.check.headers import (
     check_obs_id,
     number,
 )
-from obscluster.check.index import check_indices
+from obscluster.check.index import check_index_livetimes, check_indices, index_files
 from obscluster.check.response import check_irf
 from obscluster.check.tables import (
     check_event_times,
@@ -41,6 +41,7 @@ from obscluster.check.tables import (
     check_gti,
     check_livetime,
     check_run_times,
+    good_livetime,
 )
 from obscluster.engine import Engine, Serial
 from obscluster.exceptions import DataError
@@ -71,6 +72,7 @@ _Job = list[_File]
 class _Result:
     rows: list[Row] = field(default_factory=list)
     facts: list[HeaderFacts] = field(default_factory=list)
+    livetimes: dict[int, float] = field(default_factory=dict)
     n_hdus: int = 0
 
 
@@ -108,14 +110,18 @@ def check_archive(
     base_dir = data_store.base_dir
     results = (Serial() if engine is None else engine).map(lambda job: _check(job, base_dir), jobs)
     facts: list[HeaderFacts] = []
+    livetimes: dict[int, float] = {}
     n_hdus = 0
     for result in results if progress is None else progress(results):
         rows += result.rows
         facts += result.facts
+        livetimes |= result.livetimes
         n_hdus += result.n_hdus
     rows += check_against_headers(data_store, facts)
+    rows += check_index_livetimes(data_store, livetimes)
     n_runs = len({*data_store.obs_table["OBS_ID"].tolist(), *data_store.obs_ids.tolist()})
     meta = {"archive": str(base_dir), "n_runs": n_runs, "n_hdus": n_hdus}
+    meta["index_files"] = list(index_files(data_store))
     return findings_table(rows, meta)
 
 
@@ -154,6 +160,9 @@ def _check(job: _Job, base_dir: Path) -> _Result:
         for obs_id, found in tables.items():
             if {"events", "gti"} <= set(found):
                 result.rows += _check_times(obs_id, *found["events"], *found["gti"])
+                events, gti = found["events"][0], found["gti"][0]
+                with suppress(DataError):
+                    result.livetimes[obs_id] = good_livetime(gti, events.header)
     return result
 
 

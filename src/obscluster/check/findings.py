@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from astropy.table import Table
@@ -31,6 +31,10 @@ SEVERITIES = ("error", "warning", "info")
 ARCHIVE = -1
 """In place of an OBS_ID: the archive as a whole, or a file that several runs share."""
 
+# What is said of a file that is not there or damaged.
+_DAMAGED = re.compile(
+    r"no such file|fetch (it|the file) again|not a FITS file|is damaged|gzip data"
+)
 _NUMBER = re.compile(r"[-+]?\d+(\.\d+)?(e[-+]?\d+)?")
 
 
@@ -136,7 +140,7 @@ def describe_findings(findings: Table, every: bool = False, width: int = 100) ->
     Returns
     -------
     text : str
-        Several lines.
+        Several lines; the last one is the next step, where there is an error.
     """
     counts = severity_counts(findings)
     head = f"{_plural(findings.meta['n_runs'], 'run')}, {_plural(findings.meta['n_hdus'], 'HDU')}"
@@ -147,7 +151,22 @@ def describe_findings(findings: Table, every: bool = False, width: int = 100) ->
     rows = [Row(*row) for row in findings.iterrows(*Row._fields)]
     if rows:
         lines += ["", *(_each(rows, width) if every else _folded(rows, width))]
+        lines += ["", *step] if (step := _next_step(rows, findings.meta, width)) else []
     return "\n".join(lines)
+
+
+def _next_step(rows: list[Row], meta: Mapping[str, Any], width: int) -> list[str]:
+    """What to do about the errors: about files that are damaged first, then about the index."""
+    errors = [row for row in rows if row.severity == "error"]
+    files = sorted({row.file for row in errors if _DAMAGED.search(row.finding)} - {""})
+    if files:
+        return _wrapped("", f"next: fetch again {some(files)}", width)
+    # Rows that tell apart what one file holds are none that headers would give.
+    at_fault = [row for row in errors if "they differ in" not in row.finding]
+    if any(row.file in meta.get("index_files", ()) for row in at_fault):
+        text = f"next: obscluster index {meta['archive']} writes index files from the headers"
+        return _wrapped("", text, width)
+    return []
 
 
 def _folded(rows: list[Row], width: int) -> Iterator[str]:

@@ -10,10 +10,13 @@ from collections.abc import Iterator, Mapping
 from math import isfinite, isnan, nan
 from typing import Any
 
+from astropy import units as u
+
 from obscluster.check.findings import Finding, error, info, warning
 from obscluster.gadf.hdu import HDU
 from obscluster.gadf.hdu_index import HDULocation
 from obscluster.gadf.irf import IRF_CLASSES, hdu_class_of
+from obscluster.gadf.time import time_unit
 
 __all__ = [
     "TABLE_CLASSES",
@@ -22,6 +25,7 @@ __all__ = [
     "check_obs_id",
     "number",
     "obs_mode",
+    "seconds",
 ]
 
 TABLE_CLASSES = ("events", "gti", "pointing")
@@ -143,3 +147,8 @@ def number(header: Mapping[str, Any], key: str) -> float:
     except (TypeError, ValueError):
         return nan
     return value if isfinite(value) else nan
+
+
+def seconds(header: Mapping[str, Any], key: str) -> float:
+    """Time of a keyword (TSTART, TSTOP) in seconds, NaN if it is missing; TIMEUNIT is obeyed."""
+    return number(header, key) * float(time_unit(header).to(u.s))

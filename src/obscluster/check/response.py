@@ -12,7 +12,12 @@ from astropy import units as u
 
 from obscluster.check.findings import Finding, info, warning
 from obscluster.check.headers import number
-from obscluster.check.values import check_normalisation, check_profile, check_values
+from obscluster.check.values import (
+    check_empty_bins,
+    check_normalisation,
+    check_profile,
+    check_values,
+)
 from obscluster.gadf.hdu import HDU
 from obscluster.gadf.irf import IRF, IRF_CLASSES, hdu_class_of, irf_class_of, rad_max_of, read_irf
 
@@ -47,6 +52,7 @@ def check_irf(hdu: HDU, hdu_class: str, has_rad_max: bool) -> Iterator[Finding]:
     yield from _check_units(hdu, irf)
     yield from _check_axes(hdu, irf)
     yield from check_values(hdu, irf)
+    yield from check_empty_bins(irf)
     if irf.is_parametric:
         yield from check_profile(irf)
     elif irf.hdu_class in ("edisp_2d", "psf_table"):
@@ -97,5 +103,8 @@ def _check_area(hdu: HDU, irf: IRF, has_rad_max: bool) -> Iterator[Finding]:
     low, high = number(irf.header, "LO_THRES"), number(irf.header, "HI_THRES")
     if low >= high:
         yield warning(f"LO_THRES = {low:.4g} is not below HI_THRES = {high:.4g}")
-    if irf.is_pointlike and not has_rad_max and rad_max_of(hdu) is None:
+    rad_max = rad_max_of(hdu)
+    if irf.is_pointlike and not has_rad_max and rad_max is None:
         yield warning("point-like, but there is neither a keyword RAD_MAX nor a RAD_MAX table")
+    if rad_max is not None:
+        yield from check_empty_bins(rad_max)

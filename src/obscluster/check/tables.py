@@ -5,14 +5,15 @@ https://gamma-astro-data-formats.readthedocs.io/en/v0.3/events/index.html
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 from astropy import units as u
 from numpy.typing import NDArray
 
 from obscluster.check.findings import Finding, error, info, warning
-from obscluster.check.headers import number
+from obscluster.check.headers import number, seconds
 from obscluster.gadf.events import GTI, EventList, read_events, read_gti
 from obscluster.gadf.hdu import HDU
 from obscluster.gadf.table import read_numbers
@@ -24,6 +25,7 @@ __all__ = [
     "check_gti",
     "check_livetime",
     "check_run_times",
+    "good_livetime",
 ]
 
 Array = NDArray[np.float64]
@@ -110,7 +112,8 @@ def check_run_times(gti_hdu: HDU, events_hdu: HDU) -> Iterator[Finding]:
     gti = read_gti(gti_hdu)
     start, stop = _intervals(gti)
     header = events_hdu.header
-    first, last, ontime = (number(header, key) for key in ("TSTART", "TSTOP", "ONTIME"))
+    first, last = seconds(header, "TSTART"), seconds(header, "TSTOP")
+    ontime = number(header, "ONTIME")
     shift = _shift(gti, read_events(events_hdu, ["TIME"]))
     before, after = first - (start + shift).min(), (stop + shift).max() - last
     if before > TIME_TOLERANCE:
@@ -120,6 +123,16 @@ def check_run_times(gti_hdu: HDU, events_hdu: HDU) -> Iterator[Finding]:
     total = float((stop - start).sum())
     if abs(ontime - total) > max(TIME_TOLERANCE, 0.01 * total):
         yield warning(f"ONTIME = {ontime:.1f} s, but the good time intervals add up to {total:.1f}")
+
+
+def good_livetime(gti_hdu: HDU, header: Mapping[str, Any]) -> float:
+    """Seconds of the good time intervals less dead time, GTI x DEADC; NaN if one is not known."""
+    start, stop = _intervals(read_gti(gti_hdu))
+    ontime, livetime = number(header, "ONTIME"), number(header, "LIVETIME")
+    deadc = number(header, "DEADC")
+    if not 0 < deadc <= 1:
+        deadc = livetime / ontime if ontime > 0 else np.nan
+    return float((stop - start).sum()) * deadc
 
 
 def check_event_times(events_hdu: HDU, gti_hdu: HDU) -> Iterator[Finding]:

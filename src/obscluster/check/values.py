@@ -8,13 +8,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+from astropy import units as u
 from numpy.typing import NDArray
 
 from obscluster.check.findings import Finding, error, info, warning
+from obscluster.gadf.axis import Axis
 from obscluster.gadf.hdu import HDU
 from obscluster.gadf.irf import IRF
+from obscluster.gadf.units import unit_factor
 
-__all__ = ["check_normalisation", "check_profile", "check_values"]
+__all__ = ["check_empty_bins", "check_normalisation", "check_profile", "check_values"]
 
 Array = NDArray[np.float64]
 
@@ -23,10 +26,26 @@ Array = NDArray[np.float64]
 EDISP_INFO, EDISP_WARNING = 0.01, 0.1
 # A tabulated PSF may end with its axis before it holds everything, but cannot hold more than 1.
 PSF_LOW, PSF_HIGH = 0.9, 1.01
+# Outside, it is much more or less than one.
+PSF_FAR = 1.1
+_SR_PER_DEG2 = float((u.deg**2).to(u.sr))
+# Where features are asked: bins next to this energy in TeV, at offsets up to this in degrees.
+ENERGY, OFFSET = 1.0, 1.0
 # No value of a response is as large: it is damage.
 HUGE = 1e30
 # Degrees: wider than any Cherenkov telescope sees.
 PSF_WIDEST = 5.0
+
+# Class to what makes a bin an empty one.
+_EMPTY = {
+    "psf_table": "RPSF is zero at every RAD",
+    "psf_3gauss": "SCALE or each width is zero",
+    "psf_king": "SIGMA or GAMMA is zero",
+    "edisp_2d": "MATRIX is zero at every MIGRA",
+    "bkg_2d": "BKG is zero",
+    "bkg_3d": "BKG is zero",
+    "rad_max_2d": "RAD_MAX is zero",
+}
 
 
 def check_values(hdu: HDU, irf: IRF) -> Iterator[Finding]:
@@ -77,6 +96,8 @@ def check_normalisation(irf: IRF) -> Iterator[Finding]:
     sizes = np.diff(edges) if name == "migra" else np.pi * np.diff(_square_radians(edges))
     axis = list(irf.axes).index(name)
     integral = np.moveaxis(values, axis, -1) @ sizes
+    if name == "rad":
+        integral = integral * unit_factor(irf.unit, u.sr**-1)
     used = np.any(values != 0, axis=axis)
     if not used.any():
         return
@@ -89,9 +110,19 @@ def check_normalisation(irf: IRF) -> Iterator[Finding]:
     )
     bins = f"of {used.sum()} bins, worst {integral[worst]:.4g} at {place}"
     if name == "rad":
+        typical = float(np.median(integral[used]))
+        for factor, text in ((_SR_PER_DEG2, "(pi/180)^2"), (1 / _SR_PER_DEG2, "(180/pi)^2")):
+            if 1 / PSF_FAR < typical / factor < PSF_FAR:
+                yield warning(
+                    f"RPSF in {irf.unit} integrates to {text} = {factor:.4g}, expected is 1: its "
+                    "values are those of another unit (deg-2 or sr-1)"
+                )
+                return
         high, low = used & (integral > PSF_HIGH), used & (integral < PSF_LOW)
         if high.any():
-            yield warning(f"RPSF integrates to more than {PSF_HIGH} in {high.sum()} {bins}")
+            far = int((used & (integral > PSF_FAR)).sum())
+            more = f", to much more than one (above {PSF_FAR}) in {far}" if far else ""
+            yield warning(f"RPSF integrates to more than {PSF_HIGH} in {high.sum()}{more} {bins}")
         if low.any():
             yield info(f"RPSF integrates to less than {PSF_LOW} in {low.sum()} {bins}")
         return
@@ -106,6 +137,69 @@ def check_normalisation(irf: IRF) -> Iterator[Finding]:
 
 def _square_radians(edges: Array) -> Array:
     return np.asarray(np.radians(np.clip(edges, 0.0, None)) ** 2)
+
+
+def check_empty_bins(irf: IRF) -> Iterator[Finding]:
+    """Bins without a value next to where features are asked: 1 TeV, offsets up to 1 deg.
+
+    Parameters
+    ----------
+    irf : `~obscluster.gadf.irf.IRF`
+        Any response.
+    """
+    what = _EMPTY.get(irf.hdu_class)
+    if what is None:
+        return
+    empty, axes = _empty_bins(irf)
+    if empty.all():
+        return
+    chosen = np.ix_(*[_near(axis) for axis in axes])
+    n_empty = int(empty[chosen].sum())
+    if n_empty:
+        yield warning(
+            f"{n_empty} of {empty[chosen].size} bins next to {ENERGY:g} TeV and offsets up to "
+            f"{OFFSET:g} deg are empty ({what}): there is no value there, others stand in"
+        )
+        return
+    if irf.hdu_class.startswith("bkg"):
+        # Single bins of a cube are empty for want of events, all of an energy are not.
+        central = np.ix_(np.arange(len(empty)), *[_near(axis) for axis in axes[1:]])
+        some = np.flatnonzero(np.any(~empty[central], axis=tuple(range(1, empty.ndim))))
+        gaps = np.setdiff1d(np.arange(some[0], some[-1]), some) if some.size else some
+        if gaps.size:
+            energies = axes[0].center[gaps]
+            yield info(
+                f"BKG is zero in {len(energies)} of {len(empty)} energy bins, at {energies[0]:.4g} "
+                f"{axes[0].unit}, up to {OFFSET:g} deg, but not at lower and higher energies"
+            )
+
+
+def _empty_bins(irf: IRF) -> tuple[NDArray[np.bool_], list[Axis]]:
+    """Where a response has no value, and the axes of this array."""
+    values = {
+        name: np.nan_to_num(np.asarray(array, dtype=float), posinf=0.0, neginf=0.0)
+        for name, array in irf.arrays.items()
+    }
+    axes = list(irf.axes.values())
+    if irf.hdu_class == "psf_king":
+        return (values["SIGMA"] == 0) | (values["GAMMA"] == 0), axes
+    if irf.hdu_class == "psf_3gauss":
+        widths = [values[f"SIGMA_{i}"] for i in (1, 2, 3)]
+        return (values["SCALE"] == 0) | np.all([w == 0 for w in widths], axis=0), axes
+    (array,) = values.values()
+    inner = [i for i, axis in enumerate(axes) if axis.name in ("migra", "rad")]
+    empty = np.all(array == 0, axis=tuple(inner)) if inner else array == 0
+    return np.asarray(empty), [axis for i, axis in enumerate(axes) if i not in inner]
+
+
+def _near(axis: Axis) -> NDArray[np.int64]:
+    """Bins of an axis between which values are interpolated where features are asked."""
+    first, last = (ENERGY, ENERGY) if axis.name.startswith("energy") else (0.0, OFFSET)
+    if axis.name.startswith("fov"):
+        first = -OFFSET
+    begin = max(int(np.searchsorted(axis.center, first, side="right")) - 1, 0)
+    end = min(int(np.searchsorted(axis.center, last, side="left")), axis.nbin - 1)
+    return np.arange(min(begin, axis.nbin - 1), max(end, begin) + 1)
 
 
 def check_profile(irf: IRF) -> Iterator[Finding]:

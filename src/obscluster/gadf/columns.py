@@ -48,6 +48,8 @@ class Column:
         First byte within a row, and number of bytes.
     stands_for : str
         Numpy type of the values where it is not that of the bytes: ``?`` or an unsigned integer.
+    problem : str
+        Why its values cannot be read, although its place is known; empty if they can.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Column:
     offset: int = 0
     width: int = 0
     stands_for: str = ""
+    problem: str = ""
 
     def values(self, stored: NDArray[Any]) -> NDArray[Any]:
         """Values that the stored elements stand for."""
@@ -88,7 +91,7 @@ def column_layout(header: Header, number: int, name: str, unit: str, offset: int
     Raises
     ------
     ValueError
-        If the keywords do not describe a column.
+        If the format is none, so that nobody knows where the next column begins.
     """
     form = header.get(f"TFORM{number}")
     match = _FORMAT.match(form.strip().upper()) if isinstance(form, str) else None
@@ -98,20 +101,25 @@ def column_layout(header: Header, number: int, name: str, unit: str, offset: int
     if code == "X":
         return Column(name, unit, offset=offset, width=(repeat + 7) // 8)
     width = repeat * _WIDTHS[code]
+    shape: tuple[int, ...] = () if repeat == 1 else (repeat,)
     dim = header.get(f"TDIM{number}")
+    if isinstance(dim, str) and code not in "PQ":
+        try:
+            shape = _cell_shape(dim, repeat, number)
+        except ValueError as error:
+            # The place of the other columns does not depend on it.
+            return Column(name, unit, offset=offset, width=width, problem=str(error))
     if code == "A":
-        # Arrays of text, and text of no width, are left to astropy.
-        plain = repeat > 0 and f"TDIM{number}" not in header
-        return Column(name, unit, f"S{repeat}" if plain else "", (), offset, width)
+        # The fastest axis is the length of a text; text of no width is left to astropy.
+        *several, length = shape or (1,)
+        dtype = f"S{length}" if repeat else ""
+        return Column(name, unit, dtype, tuple(several), offset, width)
     scale, zero = header.get(f"TSCAL{number}"), header.get(f"TZERO{number}")
     stands_for = "?" if code == "L" else ""
     dtype = _DTYPES.get(code, "")
     if scale not in (None, 1) or zero not in (None, 0):
         stands_for = _OFFSETS.get((code, zero), "") if scale in (None, 1) else ""
         dtype = dtype if stands_for else ""
-    shape = _cell_shape(dim, repeat, number) if isinstance(dim, str) else None
-    if shape is None:
-        shape = () if repeat == 1 else (repeat,)
     return Column(name, unit, dtype, shape, offset, width, stands_for)
 
 

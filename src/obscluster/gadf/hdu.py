@@ -129,6 +129,10 @@ class HDU:
             If there is no such column or the file ends before the table does.
         """
         values = self.view(colname)
+        is_list = values.dtype.kind == "O" and len(values)
+        if is_list and all(np.asarray(v).dtype.kind == "U" for v in values):
+            # Text of variable length comes letter by letter.
+            values = np.array(["".join(np.ravel(value)) for value in values], dtype=np.str_)
         if values.dtype.kind == "S":
             values = _decoded(values)
         if values.dtype.kind == "U":
@@ -140,6 +144,8 @@ class HDU:
     def view(self, colname: str) -> NDArray[Any]:
         """As `column`, but in the file's byte order and without a copy."""
         column = self._require(colname)
+        if column.problem:
+            raise self.error(f"column {column.name} cannot be read: {column.problem}")
         if not column.dtype:
             return self._astropy_column(column.name)
         return column.values(self._rows[column.name])

@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from obscluster.exceptions import ArchiveError, MissingDataError, RequestError
 from obscluster.gadf.fits import FitsFile
 from obscluster.gadf.hdu import HDU
-from obscluster.gadf.index import expand_path
+from obscluster.gadf.index import check_single_values, expand_path
 from obscluster.gadf.irf_class import IRF_CLASSES, hdu_type_of
 from obscluster.gadf.remote import is_file, is_remote, is_url, join
+from obscluster.gadf.unpack import file_kind
 
 __all__ = ["KEY_COLUMNS", "HDUIndex", "HDULocation"]
 
@@ -72,8 +73,10 @@ class HDULocation(NamedTuple):
         )
         if _is_file(other):
             return other
+        what = "" if is_remote(self.path) else file_kind(self.path)
         raise MissingDataError(
-            f"no such file, though the index lists it for {self.hdu_type} of run {self.obs_id}",
+            f"{f'is {what}, not a' if what else 'no such'} file, though the index lists it for "
+            f"{self.hdu_type} of run {self.obs_id}",
             self.path,
         )
 
@@ -153,7 +156,7 @@ class HDUIndex:
     Raises
     ------
     ArchiveError
-        If a column is missing that must be there.
+        If a column is missing that must be there, or holds arrays.
     """
 
     def __init__(self, table: Table, directory: Path):
@@ -165,6 +168,7 @@ class HDUIndex:
                 f"{directory}: the hdu-index has no column {', '.join(sorted(missing))}; "
                 f"it has {', '.join(table.colnames)}"
             )
+        check_single_values(table, f"{directory}: the hdu-index")
         self.table = _with_type_and_class(table)
         self.directory = directory
 
@@ -263,7 +267,10 @@ class HDUIndex:
     def _text(self, colname: str, change: Callable[[str], str] = str) -> list[str]:
         if colname not in self.table.colnames:
             return [""] * len(self.table)
-        values = np.ma.filled(self.table[colname].astype(str), "")
+        values = self.table[colname]
+        if values.dtype.kind == "S":
+            values = np.char.decode(np.ma.filled(values, b""), "latin-1")
+        values = np.ma.filled(values.astype(str), "")
         # Few differ, and one object for all that are the same takes the memory of one.
         same: dict[str, str] = {}
         stripped = (change(value.strip()) for value in values.tolist())

@@ -15,13 +15,23 @@ CARD = 80
 Header = Mapping[str, Any]
 """FITS keywords and their values: str, int, float or bool; None where undefined."""
 
-# Of a card, after keyword and "= ".
-_VALUE_AT = 10
+# Bytes throughout: what Python's text takes for blanks and digits, FITS does not (0xA0, 0x85).
+_KEYWORD = 8
+_EQUALS = b"= "
+_VALUE_AT = _KEYWORD + len(_EQUALS)
+# Of these no value follows in a card of their own, whatever it says.
+_NO_VALUE = (b"", b"COMMENT", b"HISTORY", b"CONTINUE", b"HIERARCH", b"END")
 # Keywords that are searched for one by one; who asks for more has all of them parsed.
 _FEW = 40
 _MISSING = object()
-_VALUE = re.compile(r"\s*('(?:[^']|'')*'|[^/]*)")
-_INTEGER = re.compile(r"[+-]?\d{1,70}\Z")
+_VALUE = re.compile(rb" *('(?:[^']|'')*'|[^/]*)", re.DOTALL)
+# Blanks within a number are allowed by none but astropy, which reads them.
+_INTEGER = re.compile(rb"[+-]? *[0-9]{1,70}\Z")
+# NaN and infinity are none of FITS, but written.
+_FLOAT = re.compile(
+    rb"[+-]? *(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+) *(?:[ED] *[+-]? *[0-9]+)?|NAN|INF(?:INITY)?)\Z",
+    re.IGNORECASE,
+)
 
 
 class _Cards(Mapping[str, Any]):
@@ -37,7 +47,8 @@ class _Cards(Mapping[str, Any]):
 
     def __init__(self, raw: bytes, stop: int):
         self._raw = raw
-        self._stop = stop
+        # Less than a card is none.
+        self._stop = stop - stop % CARD
         self._known: dict[str, Any] = {}
 
     def __getitem__(self, key: str) -> Any:
@@ -70,9 +81,10 @@ class _Cards(Mapping[str, Any]):
     def comment(self, key: str) -> str:
         """Text behind the slash of a keyword's card; empty if there is none."""
         start = find_card(self._raw, key, self._stop)
-        card = self._raw[start + _VALUE_AT : start + CARD].decode("latin-1") if start >= 0 else ""
+        card = self._raw[start + _VALUE_AT : start + CARD] if start >= 0 else b""
         value = _VALUE.match(card)
-        return "" if value is None else card[value.end() :].strip().removeprefix("/").strip()
+        comment = b"" if value is None else card[value.end() :]
+        return comment.decode("latin-1").strip().removeprefix("/").strip()
 
     def _find(self, key: object) -> Any:
         if not isinstance(key, str):
@@ -96,7 +108,7 @@ class _Cards(Mapping[str, Any]):
 
     @cached_property
     def _all(self) -> dict[str, Any]:
-        return _parse_cards(self._raw[: self._stop].decode("latin-1"))
+        return _parse_cards(self._raw[: self._stop])
 
 
 def parse_header(raw: bytes, end: int | None = None) -> Header:
@@ -119,30 +131,31 @@ def parse_header(raw: bytes, end: int | None = None) -> Header:
     return _Cards(raw, len(raw) if end < 0 else end)
 
 
-def _parse_cards(text: str) -> dict[str, Any]:
+def _parse_cards(raw: bytes) -> dict[str, Any]:
     """All keywords and values, also those that are longer than a card allows."""
     header: dict[str, Any] = {}
     # Of a keyword given both ways, the plain card counts.
     long_keys: set[str] = set()
     continued: str | None = None
-    for start in range(0, len(text) - CARD + 1, CARD):
-        card = text[start : start + CARD]
-        key = card[:8].rstrip()
-        if key == "CONTINUE" and continued is not None:
-            more = _parse_value(card[8:])
+    for start in range(0, len(raw) - CARD + 1, CARD):
+        card = raw[start : start + CARD]
+        name = card[:_KEYWORD].rstrip(b" ")
+        if name == b"CONTINUE" and continued is not None:
+            more = _parse_value(card[_KEYWORD:])
             if isinstance(more, str):
                 header[continued] = header[continued][:-1] + more
             if not header[continued].endswith("&"):
-                header[continued] = header[continued].rstrip()
+                header[continued] = header[continued].rstrip(" ")
                 continued = None
             continue
-        if key == "HIERARCH" and "=" in card:
-            key, _, rest = card[9:].partition("=")
-            key, value = key.strip().upper(), _parse_value(rest)
+        continued = None
+        if name == b"HIERARCH" and b"=" in card:
+            name, _, rest = card[_KEYWORD + 1 :].partition(b"=")
+            key, value = _text(name.strip(b" ").upper()), _parse_value(rest)
             is_new = key not in header
             long_keys |= {key} if is_new else set()
-        elif card[8:10] == "= ":
-            value = _parse_value(card[10:])
+        elif card[_KEYWORD:_VALUE_AT] == _EQUALS and name not in _NO_VALUE:
+            key, value = _text(name), _parse_value(card[_VALUE_AT:])
             is_new = key not in header or key in long_keys
             long_keys.discard(key)
         else:
@@ -163,17 +176,20 @@ def written_unit(header: Header, key: str) -> str:
 def find_end(raw: bytes, start: int = 0) -> int:
     """Where the first card END from a position on begins, -1 if there is none."""
     found = raw.find(b"END", start)
-    while found >= 0 and (found % CARD or raw[found + 3 : found + 8].strip()):
+    while found >= 0 and (found % CARD or raw[found + 3 : found + 8].strip(b" ")):
         found = raw.find(b"END", found + 1)
     return found
 
 
 def find_card(raw: bytes, key: str, stop: int | None = None) -> int:
     """Where the first card of a keyword with a value begins, -1 if there is none."""
-    name = key.encode("latin-1", "replace")
-    if name.endswith(b" "):
+    try:
+        name = key.encode("latin-1")
+    except UnicodeEncodeError:
         return -1
-    wanted = name.ljust(8) + b"= "
+    if name.endswith(b" ") or name in _NO_VALUE:
+        return -1
+    wanted = name.ljust(_KEYWORD) + _EQUALS
     # The blanks are not searched for: headers are full of them.
     found = raw.find(name, 0, stop)
     while found >= 0 and (found % CARD or raw[found : found + _VALUE_AT] != wanted):
@@ -181,29 +197,32 @@ def find_card(raw: bytes, key: str, stop: int | None = None) -> int:
     return found
 
 
-# Files of a production have many cards in common.
-@lru_cache(maxsize=4096)
-def _parse_stored(value: bytes) -> str | int | float | bool | None:
-    return _parse_value(value.decode("latin-1"))
+def _text(stored: bytes) -> str:
+    """Text in Latin-1, which never fails; text that is not ASCII is against the standard."""
+    return stored.decode("latin-1")
 
 
-def _parse_value(text: str) -> str | int | float | bool | None:
+def _parse_value(stored: bytes) -> str | int | float | bool | None:
     """Value of a card; what follows its slash is a comment."""
-    plain = text.partition("/")[0].strip()
+    plain = stored.partition(b"/")[0].strip(b" ")
     # Most are numbers.
-    if plain.isdecimal() and plain.isascii():
+    if plain.isdigit():
         return int(plain)
-    match = _VALUE.match(text)
-    word = match[1].strip() if match else ""
-    if word.startswith("'"):
-        return word[1:-1].replace("''", "'").rstrip() if len(word) > 1 else ""
-    if word in ("T", "F"):
-        return word == "T"
+    match = _VALUE.match(stored)
+    word = match[1].strip(b" ") if match else b""
+    if word.startswith(b"'"):
+        # One that does not end goes on to the end of its card.
+        word = word[1:-1] if len(word) > 1 and word.endswith(b"'") else word[1:]
+        return _text(word.replace(b"''", b"'").rstrip(b" "))
+    if word in (b"T", b"F"):
+        return word == b"T"
     if not word:
         return None
+    number = word.replace(b" ", b"")
     if _INTEGER.match(word):
-        return int(word)
-    try:
-        return float(word.upper().replace("D", "E"))
-    except ValueError:
-        return word
+        return int(number)
+    return float(number.upper().replace(b"D", b"E")) if _FLOAT.match(word) else _text(word)
+
+
+# Files of a production have many cards in common.
+_parse_stored = lru_cache(maxsize=4096)(_parse_value)

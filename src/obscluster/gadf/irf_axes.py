@@ -23,6 +23,8 @@ __all__ = ["factor_of", "numbers", "read_axes", "read_axis", "unfit"]
 _LOG_AXES = ("energy_true", "energy")
 # No bin edge, in TeV or degrees, is as large: it is damage.
 _MAX_AXIS = 1e9
+# Width of a bin, relative to the axis, that rounding would close.
+_CLOSED = 1e-13
 
 
 def read_axes(hdu: HDU, spec: IRFClass, values: Column) -> dict[str, Axis]:
@@ -107,7 +109,8 @@ def _make_axis(
     points = hi if at_points else np.append(lo, hi[-1])
     if not (np.abs(points) <= _MAX_AXIS).all():
         raise ValueError(f"{prefix}_LO and {prefix}_HI have values beyond {_MAX_AXIS:g}, or none")
-    if (np.diff(points) <= 0).any():
+    # An absurd scale makes bins of next to no width.
+    if (np.diff(points) <= _CLOSED * np.abs(points).max()).any():
         raise ValueError(f"{prefix}_LO and {prefix}_HI do not rise from bin to bin")
     interp = "log" if name in _LOG_AXES else "lin"
     if interp == "log" and points[0] < 0:

@@ -20,7 +20,7 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from obscluster.gadf.header import written_unit
-from obscluster.gadf.units import conversion_factor, convertible_unit
+from obscluster.gadf.units import conversion_factor, convertible_unit, parse_unit
 
 __all__ = [
     "NUMBERS",
@@ -192,6 +192,9 @@ def unit_of_column(name: str, text: str, header: Mapping[str, Any]) -> u.UnitBas
     if not text:
         return expected
     unit = convertible_unit(text, expected)
+    if unit is None and expected == u.one and isinstance(parse_unit(text), u.UnrecognizedUnit):
+        # A word for what is counted.
+        return expected
     if unit is None:
         wanted = str(expected) or "a pure number"
         raise ValueError(f"column {name} has the unit {text!r}, which does not convert to {wanted}")

@@ -69,12 +69,11 @@ def location_from_keywords(values: Mapping[str, Any]) -> EarthLocation | None:
         if all(values.get(key) is not None for key in keys):
             return _location(*[_number(key, values[key], *r) for key, r in _with_ranges(keys)])
     if all(values.get(key) is not None for key in _GEOCENTRIC):
-        x, y, z = (_number(key, values[key], "coordinate", _EARTH[1]) for key in _GEOCENTRIC)
-        distance = float(np.hypot(np.hypot(x, y), z))
-        if not _EARTH[0] <= distance <= _EARTH[1]:
-            text = f"OBSGEO-X, -Y and -Z are {distance:.4g} m from the centre of the Earth"
-            raise ValueError(f"{text}; expected a place on it")
-        return EarthLocation.from_geocentric(x, y, z, unit=u.m)
+        # Metres from the centre of the Earth (FITS 4.0, section 8.4.1).
+        x, y, z = (_number(key, values[key], "distance in m", 1e7) for key in _GEOCENTRIC)
+        place = EarthLocation.from_geocentric(x * u.m, y * u.m, z * u.m)
+        _number("height of OBSGEO-X, -Y, -Z", float(place.height.to_value(u.m)), *_RANGES[2])
+        return place
     return None
 
 

@@ -10,11 +10,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from astropy import units as u
 from astropy.time import Time
 from astropy.utils.exceptions import AstropyWarning
 from astropy.utils.iers import conf as iers_conf
 
-__all__ = ["MAX_SECONDS", "has_time_ref", "quiet_times", "time_ref_from_header"]
+from obscluster.gadf.units import convertible_unit
+
+__all__ = ["MAX_SECONDS", "has_time_ref", "quiet_times", "time_ref_from_header", "time_unit"]
 
 MAX_SECONDS = 1e10
 """Longest time, in seconds, that anything counts from a reference (317 years)."""
@@ -35,6 +38,13 @@ _SCALES = {
 def has_time_ref(header: Mapping[str, Any]) -> bool:
     """Whether the header says from when times count."""
     return "MJDREFI" in header or "MJDREF" in header
+
+
+def time_unit(header: Mapping[str, Any]) -> u.UnitBase:
+    """Unit of times in a header (TSTART, TSTOP) by TIMEUNIT; seconds where it is none of a time."""
+    written = header.get("TIMEUNIT")
+    unit = convertible_unit(written, u.s) if isinstance(written, str) and written.strip() else None
+    return u.s if unit is None else unit
 
 
 def time_ref_from_header(header: Mapping[str, Any]) -> Time:

@@ -55,7 +55,7 @@ def parse_unit(text: str) -> u.UnitBase:
     """
     for candidate in (text.strip(), _respelled(text)):
         unit = _parse(candidate)
-        if unit is not None:
+        if unit is not None and _has_scale(unit):
             return unit
     return u.UnrecognizedUnit(text.strip())
 
@@ -88,6 +88,15 @@ def conversion_factor(text: str, unit: u.UnitBase) -> float | None:
 def unit_factor(unit: u.UnitBase, other: u.UnitBase) -> float:
     """Factor from one unit to another, which astropy works out anew each time."""
     return float(unit.to(other))
+
+
+def _has_scale(unit: u.UnitBase) -> bool:
+    """Whether a unit has a size: a text such as "0 m" or "1e999 m" is a unit to astropy."""
+    try:
+        with np.errstate(all="ignore"):
+            return 0 < unit.decompose().scale < np.inf
+    except (*_PARSER_ERRORS, u.UnitsError):
+        return False
 
 
 def _respelled(text: str) -> str:

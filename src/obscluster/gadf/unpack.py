@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from bisect import bisect_right
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -11,7 +12,7 @@ from isal import igzip_lib, isal_zlib
 from obscluster.exceptions import FormatError, MissingDataError
 from obscluster.gadf.remote import is_remote, open_remote
 
-__all__ = ["Source", "open_source"]
+__all__ = ["Source", "file_kind", "open_source"]
 
 GZIP_MAGIC = b"\x1f\x8b"
 # Of packed data, unpacked in one go: no less than what a call is worth, and no more than what two
@@ -59,8 +60,11 @@ def open_source(path: Path) -> Source:
     Raises
     ------
     MissingDataError
-        If there is no such file or it cannot be opened.
+        If there is no such file, it cannot be opened, or is no file but a directory, a pipe, a
+        socket or a device: reading might never end.
     """
+    if not is_remote(path) and (what := file_kind(path)):
+        raise MissingDataError(f"is {what}; expected a file", path)
     try:
         # Not buffered: what is read is either a header, of which the source keeps more, or long.
         file = open_remote(path) if is_remote(path) else path.open("rb", buffering=0)
@@ -78,6 +82,21 @@ def open_source(path: Path) -> Source:
     if head.startswith(GZIP_MAGIC):
         return GzipSource(file, size, path)
     return PlainSource(file, size, path, head)
+
+
+def file_kind(path: Path) -> str:
+    """What a path leads to, where it is there but not a file: empty for a file, or nothing."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return ""
+    kinds = {
+        stat.S_IFREG: "",
+        stat.S_IFDIR: "a directory",
+        stat.S_IFIFO: "a named pipe",
+        stat.S_IFSOCK: "a socket",
+    }
+    return kinds.get(stat.S_IFMT(mode), "a device")
 
 
 def _unreadable(error: OSError, path: Path) -> MissingDataError:

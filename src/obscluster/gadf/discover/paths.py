@@ -9,6 +9,7 @@ from pathlib import Path
 
 from obscluster.exceptions import ArchiveError, RequestError
 from obscluster.gadf.index import HDU_INDEX, OBS_INDEX, expand_path
+from obscluster.gadf.unpack import file_kind
 
 __all__ = ["Paths", "common_directory", "find_files", "is_file", "relative_directory"]
 
@@ -65,6 +66,8 @@ def _expand(path: Path) -> list[Path]:
         if not found:
             raise ArchiveError(f"{path}: no file matches the pattern")
         return found
+    if what := file_kind(path):
+        raise ArchiveError(f"{path}: is {what}; expected a file, a pattern or a directory")
     raise ArchiveError(f"{path}: no such file or directory; check the path")
 
 
