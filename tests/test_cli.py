@@ -136,6 +136,11 @@ class TestSimulate:
         assert str(small_archive) in err
 
 
+def without_indices(archive):
+    for path in archive.glob("*-index.fits.gz"):
+        path.unlink()
+
+
 def without_obs_id(archive):
     table = Table.read(archive / "obs-index.fits.gz")
     table.remove_column("OBS_ID")
@@ -187,13 +192,13 @@ class TestBadInput:
         ("damage", "messages"),
         [
             (shutil.rmtree, ["no such archive directory"]),
-            (lambda a: (a / "obs-index.fits.gz").unlink(), ["no obs-index.fits.gz"]),
+            (without_indices, ["no hdu-index.fits.gz", "obscluster index"]),
             (lambda a: (a / "hdu-index.fits.gz").unlink(), ["no hdu-index.fits.gz"]),
             (without_obs_id, ["no column OBS_ID"]),
             (truncated_index, ["truncated", "obs-index.fits.gz"]),
             (lambda a: (a / "obs-index.fits.gz").write_text("hello"), ["not a FITS file"]),
         ],
-        ids=["no archive", "no obs-index", "no hdu-index", "no OBS_ID", "truncated", "not FITS"],
+        ids=["no archive", "no index", "no hdu-index", "no OBS_ID", "truncated", "not FITS"],
     )
     @pytest.mark.parametrize("command", ["info", "group"])
     def test_archives(self, command, damage, messages, run, small_archive, tmp_path):

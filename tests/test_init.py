@@ -147,7 +147,7 @@ class TestLooks:
     def test_the_published_target_and_features_of_hess(self, hess_dr1):
         content = yaml.safe_load(describe_run(hess_dr1))
         assert content["target"] == "PKS 2155-304"
-        assert content["features"]["names"] == ["psf-r68", "edisp-res68", "aeff"]
+        assert content["features"]["names"] == ["edisp-res", "psf-radius"]
         assert content["features"]["energy"] == ["1 TeV"]
 
     def test_one_response_for_all_runs_makes_conditions_the_features(self, fact_crab):

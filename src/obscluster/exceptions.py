@@ -90,7 +90,7 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
     >>> unknown_name("feature", "psf-radus", ["edisp-res", "psf-radius"])
     "unknown feature 'psf-radus'; did you mean 'psf-radius'? Known: edisp-res, psf-radius"
     """
-    known = sorted(known)
+    known = sorted(str(other) for other in known)
     close = get_close_matches(name, known, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else "."
     return f"unknown {kind} {name!r}{hint} Known: {', '.join(known)}"

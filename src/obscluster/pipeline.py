@@ -286,6 +286,10 @@ def write_results(
         Names of the files in the output.
     """
     with staged_directory(output, overwrite) as staging:
+        features = result.features.copy()
+        if LIVETIME not in features.meta["names"]:
+            # It is there for the sums.
+            features.remove_column(LIVETIME)
         files = [FEATURES_FILE]
         result.features.write(staging / FEATURES_FILE, format="ascii.ecsv")
         files += write_run_lists(staging, result.grouping)
@@ -296,11 +300,7 @@ def write_results(
             # Matplotlib takes a second to load and is needed nowhere else.
             from obscluster.report.overview import write_plots
 
-            shown = result.features.copy()
-            if LIVETIME not in result.features.meta["names"]:
-                shown.remove_column(LIVETIME)
-            files += write_plots(staging, result.obs_table, shown, result.grouping)
-        features = result.features.copy()
+            files += write_plots(staging, result.obs_table, features, result.grouping)
         features.remove_column("notes")
         files += result.grouping.files
         record = _record(result) | {"files": sorted(files)}

@@ -42,7 +42,8 @@ def feature_inputs(config: RunConfig, selected: Selected) -> dict[str, Any]:
         "files": _states(selected, obs_ids),
         "position": position,
         "features": {
-            "names": [*clustered, *beside],
+            "names": clustered,
+            "beside": beside,
             **asked.model_dump(include={"energy", "offset", "containment_fraction"}),
         },
         "feature files": {name: checksum(Path(name)) for name in asked.files},
