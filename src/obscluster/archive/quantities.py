@@ -50,6 +50,8 @@ INDEX, HEADER, COMPUTED, UNKNOWN = "index", "header", "computed", "unknown"
 GOOD_TIME = "good time"
 """Source of a livetime that is good time times DEADC."""
 
+# Julian date at which the count of MJD begins.
+_MJD_ZERO = 2400000.5
 # What is remarked: index or header and good time differ by more.
 _TOLERANCE = 0.01
 _NO_TEXT = ("", "n/a", "nan", "--")
@@ -373,6 +375,10 @@ def _mjd(reference: Mapping[str, Any], seconds: Any) -> Any:
     seconds = np.asarray(seconds, dtype=float)
     found = np.full(seconds.shape, np.nan)
     usable = np.abs(seconds) <= MAX_SECONDS
+    if start.scale == "tt":
+        # Days of this scale all have the same length, so that astropy is not needed.
+        day = start.jd1 - _MJD_ZERO
+        return np.where(usable, day + (start.jd2 + seconds / 86400.0), np.nan)
     with quiet_times():
         found[usable] = (start + seconds[usable] * u.s).tt.mjd
     return found

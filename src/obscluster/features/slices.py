@@ -72,11 +72,14 @@ class _Rows(NamedTuple):
         At which of the energies there is a value.
     alone : `~numpy.ndarray`
         Where it is that of one offset bin, as its neighbour has none.
+    complete : bool
+        Whether all bins around have a value, as most often.
     """
 
     values: dict[str, Array]
     defined: NDArray[np.bool_]
     alone: NDArray[np.bool_]
+    complete: bool = False
 
 
 def _rows(irf: IRF, offset: float, energies: slice) -> _Rows:
@@ -94,7 +97,7 @@ def _rows(irf: IRF, offset: float, energies: slice) -> _Rows:
             values = {name: part[first] for name, part in block.items()}
         else:
             values = {name: _line(part[first], part[second], t) for name, part in block.items()}
-        return _Rows(values, defined[:, 0], np.zeros(len(defined), dtype=bool))
+        return _Rows(values, defined[:, 0], ~defined[:, 0], complete=True)
     weight = second_weight(t, defined[:, 0], defined[:, -1])
     values = {}
     for name, part in block.items():
@@ -231,6 +234,8 @@ def columns_at_energy(
     check_energy(irf, energy, axis_name)
     i, j, t = irf.axes[axis_name].neighbours(energy)
     rows = _rows(irf, offset, slice(i, j + 1))
+    if rows.complete and i != j:
+        return {name: _line(part[0], part[1], t) for name, part in rows.values.items()}
     if i == j:
         weight = 0.0 if rows.defined[0] else np.nan
         values = {name: part[0] for name, part in rows.values.items()}
