@@ -24,6 +24,7 @@ from obscluster.checksum import checksum
 from obscluster.columns import numbers
 from obscluster.config import InformationConfig, LabelsConfig, RunConfig
 from obscluster.exceptions import ObsClusterWarning, RequestError, SkippedRunWarning
+from obscluster.features.table import count_notes
 from obscluster.grouping.base import UNASSIGNED, Grouping
 from obscluster.grouping.labels import group_by_labels
 from obscluster.grouping.methods import scaled_features
@@ -132,6 +133,9 @@ def group_observations(
         selected = select_runs(config)
         config = with_features(config, selected.obs_table)
         runs = characterise(config, progress, selected)
+    if config.grouping.method == "cuts":
+        for name in runs.names:
+            _check_any_complete(runs.features, [name])
     if config.grouping.method not in ("cuts", "information", "labels"):
         if config.features.missing == "drop-feature":
             runs = drop_incomplete(runs)
@@ -255,12 +259,18 @@ def _warn_of_small_spread(features: QTable, names: list[str]) -> None:
 
 
 def _check_any_complete(features: QTable, names: list[str]) -> None:
+    """Raise if no run has all features, with the reasons."""
     X, _ = feature_matrix(features[names])
     if not np.isfinite(X).all(axis=1).any():
-        notes = list(dict.fromkeys(features["notes"]))
+        # Each reason once, and first those of most runs.
+        counts = count_notes(
+            "; ".join(part for part in str(note).split("; ") if not part.startswith(LIVETIME))
+            for note in features["notes"]
+        )
+        reasons = [f"{kind} ({n} runs)" for kind, n in counts.items()]
         raise RequestError(
             f"none of the {len(features)} runs has all of {', '.join(names)}: "
-            f"{'; '.join(notes[:3])}{' ...' if len(notes) > 3 else ''}"
+            f"{'; '.join(reasons[:3])}{' ...' if len(reasons) > 3 else ''}"
         )
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from astropy import units as u
-from astropy.table import Table
+from astropy.table import Column, Table
 from numpy.typing import NDArray
 
 from obscluster.archive.quantities import QUANTITIES, column_of
@@ -200,9 +200,7 @@ def bins_of(table: Table, column: str, way: str, value: Any, livetime: Any = Non
     livetime : array_like, optional
         See `group_by_livetime`.
     """
-    # Of an archive's table, also what the index does not say.
-    of_archive = column in QUANTITIES and getattr(table, "files", None) is not None
-    content = column_of(table, column).value if of_archive else require_numbers(table, column)
+    content = require_numbers(_completed(table, [column]), column)
     values, unit = numbers(content), content.unit or u.one
     if not np.isfinite(values).any():
         raise RequestError(f"no run has a value in column {column}")
@@ -230,6 +228,17 @@ def bins_of(table: Table, column: str, way: str, value: Any, livetime: Any = Non
         ways = ("cut", "edges", "quantiles", "width", "livetime", "adaptive")
         raise RequestError(unknown_name("way to cut", way, ways))
     return Bins(column, tuple(map(float, edges)), str(unit))
+
+
+def _completed(table: Table, names: Sequence[str]) -> Table:
+    """The table with quantities as an archive knows them, not its index alone."""
+    if getattr(table, "files", None) is None or QUANTITIES.keys().isdisjoint(names):
+        return table
+    completed = Table(table, copy=False)
+    for name in QUANTITIES.keys() & names:
+        known = column_of(table, name).value
+        completed[name] = Column(known.value, unit=known.unit)
+    return completed
 
 
 def categories_of(table: Table, column: str) -> Categories:
@@ -262,6 +271,7 @@ def group_by_cells(
     grouping : `~obscluster.grouping.base.Grouping`
         Groups in the order of the first quantity, then of the second, and so on.
     """
+    table = _completed(table, [axis.name for axis in axes])
     cells, reasons = Cells(tuple(axes), {}).cells(table)
     inside = (cells != UNASSIGNED).all(axis=1)
     names = [_names(axis) for axis in axes]
