@@ -7,6 +7,7 @@ import warnings
 
 import numpy as np
 import pytest
+import yaml
 from astropy import units as u
 from astropy.io import fits
 from astropy.table import Table
@@ -16,6 +17,7 @@ from numpy.testing import assert_allclose
 
 from obscluster import DataStore
 from obscluster.archive.quantities import QUANTITIES, column_of, quantity_of
+from obscluster.cli import main
 from obscluster.config import make_config
 from obscluster.exceptions import ObsClusterWarning, RequestError
 from obscluster.gadf.keywords import NUMBERS, HeaderNumbers, column_numbers, number_of
@@ -288,3 +290,46 @@ class TestUnknown:
             text = describe_result(group_observations(make_config(config)))
         assert "6 observations, unknown livetime, in 2 groups" in text
         assert "0.0 h" not in text
+
+
+class TestOtherIndices:
+    @pytest.fixture
+    def one_file(self, archive, tmp_path):
+        """Both tables in one file of another name."""
+        hdus = [fits.PrimaryHDU()]
+        for kind in ("obs", "hdu"):
+            with fits.open(archive / f"{kind}-index.fits.gz", memmap=False) as file:
+                hdus.append(file[1].copy())
+                hdus[-1].name = f"{kind}_INDEX"
+        (tmp_path / "data").symlink_to(archive / "data")
+        fits.HDUList(hdus).writeto(tmp_path / "mine.fits")
+        return tmp_path
+
+    def test_by_options_and_in_a_description(self, one_file, tmp_path, monkeypatch):
+        monkeypatch.setenv("INDEX", "mine")
+        options = ["--obs-index", "$INDEX.fits[1]", "--hdu-index", "mine.fits[HDU_INDEX]"]
+        for command in (["info"], ["check"], ["init", "-o", str(tmp_path / "run.yaml")]):
+            assert main([command[0], str(one_file), *command[1:], *options]) == 0
+        block = yaml.safe_load((tmp_path / "run.yaml").read_text())["archive"]
+        assert block["obs_index"] == "$INDEX.fits[1]"
+        output = ["-o", str(tmp_path / "o"), "--no-plots"]
+        assert main(["group", str(one_file), "--offset", "0.5 deg", *output, *options]) == 0
+        assert main(["run", str(tmp_path / "o" / "groups.yaml"), "-o", str(tmp_path / "p")]) == 0
+
+    def test_text_that_is_not_ascii_comes_back(self, archive, tmp_path):
+        def change(table):
+            table["OBJECT"] = np.array(["Zeta Pyxis \xe9".encode("latin-1")] * len(table))
+            return table
+
+        directory = edited(archive, tmp_path / "text", change)
+        output = tmp_path / "o"
+        command = ["group", str(directory), "--offset", "0.5 deg", "-o", str(output)]
+        assert main([*command, "--no-plots"]) == 0
+        copy = DataStore.from_dir(directory, obs_table_filename=str(output / "obs-index.fits.gz"))
+        assert set(copy.obs_table["OBJECT"]) == {"Zeta Pyxis \xe9"}
+
+    def test_init_takes_the_good_time_if_asked(self, archive, tmp_path):
+        for options, text in (([], "by the index"), (["--all"], "in good time intervals")):
+            command = ["init", str(archive), "-o", str(tmp_path / "run.yaml"), "--overwrite"]
+            assert main([*command, *options]) == 0
+            assert text in (tmp_path / "run.yaml").read_text()

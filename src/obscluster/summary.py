@@ -31,6 +31,7 @@ __all__ = [
     "describe_frontier",
     "describe_result",
     "describe_unassigned",
+    "note_lines",
 ]
 
 _MAX_GROUPS = 40
@@ -63,7 +64,7 @@ def describe_result(result: GroupResult) -> str:
     lines += ["", *_fit(group_rows(grouping, result.features, hours, _MAX_GROUPS))]
     if grouping.n_groups > _MAX_GROUPS:
         lines.append(f"... and {grouping.n_groups - _MAX_GROUPS} more groups")
-    lines += _note_lines(result.features)
+    lines += note_lines(result.features)
     remarks = result.grouping.remarks
     lines += [""] if remarks else []
     for remark in remarks[:_MAX_REMARKS]:
@@ -116,8 +117,14 @@ def _cut_flow_lines(cut_flow: Table) -> list[str]:
     return lines
 
 
-def _note_lines(features: QTable) -> list[str]:
-    """What is doubtful, by reason, with the number of runs."""
+def note_lines(features: QTable) -> list[str]:
+    """What is doubtful of the features: one line per reason, with the number of runs.
+
+    Parameters
+    ----------
+    features : `~astropy.table.QTable`
+        Feature table with a column ``notes``.
+    """
     counts = count_notes(features["notes"].tolist() if "notes" in features.colnames else [])
     rows = [f"{n} run{'s' if n > 1 else ''}: {kind}" for kind, n in counts.items()]
     more = len(rows) - _MAX_REMARKS

@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     from obscluster.pipeline import drop_incomplete
     from obscluster.results import check_output, write_frontier
     from obscluster.stacking import frontier, scores_of
-    from obscluster.summary import describe_frontier
+    from obscluster.summary import describe_frontier, note_lines
 
     if arguments.target is None:
         raise RequestError("frontier needs --target, where the source is")
@@ -66,6 +66,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.output is not None:
         files = write_frontier(table, arguments.output, arguments.overwrite)
     print(describe_frontier(table))
+    for line in note_lines(runs.features):
+        print(line)
     if files:
         print(f"\nresults in {arguments.output}: {', '.join(files)}")
     return 0

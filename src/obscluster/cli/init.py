@@ -31,12 +31,19 @@ def add(commands: Any) -> None:
         help="the description (default: run.yaml)",
     )
     command.add_argument("--overwrite", action="store_true", help="replace a file that is there")
+    command.add_argument(
+        "--all",
+        action="store_true",
+        help="take livetimes from the good time intervals of all runs, rather than from the index",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Look at the archive, write, and say what to do next."""
     from obscluster.init import write_description
 
-    write_description(archive_config(arguments), arguments.output, arguments.overwrite)
+    write_description(
+        archive_config(arguments), arguments.output, arguments.overwrite, arguments.all
+    )
     print(f"description in {arguments.output}; next: obscluster run {arguments.output} -o results/")
     return 0

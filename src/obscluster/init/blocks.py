@@ -11,7 +11,7 @@ import numpy as np
 import yaml
 from astropy import units as u
 
-from obscluster.characterise import livetime_text, livetimes
+from obscluster.characterise import livetime_text
 from obscluster.columns import is_numeric
 from obscluster.init.look import MANY_RUNS, ArchiveFacts, mean_pointing, nice
 from obscluster.obs_table import ObservationTable
@@ -27,7 +27,8 @@ def first_blocks(
 ) -> list[str]:
     """What it is, which archive, and which of its runs."""
     table = looked_at.data_store.obs_table
-    hours = livetimes(table)
+    hours = looked_at.livetimes_of(table)
+    source = "in good time intervals" if looked_at.verified else "by the index"
     blocks = [
         _said(
             "A run, as `obscluster init` describes it. It is ready for:",
@@ -36,8 +37,8 @@ def first_blocks(
             "away to use one. Where it says INSTEAD, it takes the place of the block of that name.",
         ),
         _said(
-            f"The archive: {len(table)} runs, {livetime_text(hours)} by its index; $NAMES and ~ "
-            "are expanded."
+            f"The archive: {len(table)} runs, {livetime_text(hours)} {source}; $NAMES and ~ are "
+            "expanded."
         )
         + f"\n{_archive_lines(archive)}",
     ]

@@ -11,8 +11,10 @@ import numpy as np
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.table import QTable
+from numpy.typing import NDArray
 
-from obscluster.characterise import default_features, livetimes
+from obscluster.archive.quantities import column_of
+from obscluster.characterise import default_features
 from obscluster.exceptions import DataError, ObsClusterWarning, RequestError
 from obscluster.features.table import get_features
 from obscluster.obs_table import ObservationTable
@@ -59,6 +61,8 @@ class ArchiveFacts:
         What tells the runs apart.
     within : list of str
         Columns whose values should not be mixed.
+    verified : bool
+        Whether livetimes are those of the good time intervals, rather than of the index.
     """
 
     data_store: DataStore
@@ -69,6 +73,7 @@ class ArchiveFacts:
     limits: tuple[str, str]
     features: list[str]
     within: list[str]
+    verified: bool = False
 
     @property
     def n_obs(self) -> int:
@@ -78,10 +83,15 @@ class ArchiveFacts:
     @property
     def hours(self) -> float:
         """Their live time."""
-        return float(np.nansum(livetimes(self.obs_table)))
+        return float(np.nansum(self.livetimes_of(self.obs_table)))
+
+    def livetimes_of(self, table: ObservationTable) -> NDArray[np.float64]:
+        """Live times in hours, by the index or, if they are verified, by the good time."""
+        known = column_of(table, "livetime", files=self.verified)
+        return np.asarray(known.value.to_value(u.h))
 
 
-def look_at(data_store: DataStore) -> ArchiveFacts:
+def look_at(data_store: DataStore, verify: bool = False) -> ArchiveFacts:
     """Look at the index, and at the responses of a few runs."""
     names = target_names(data_store.obs_table)
     target, obs_table = _target(data_store.obs_table, names)
@@ -100,6 +110,7 @@ def look_at(data_store: DataStore) -> ArchiveFacts:
         limits=limits,
         features=_features(obs_table, observations, energy, position),
         within=[name for name in ("N_TELS", "EPOCH") if _is_category(obs_table, name)],
+        verified=verify,
     )
 
 

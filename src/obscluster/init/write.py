@@ -18,7 +18,10 @@ Archive = str | os.PathLike[str] | Mapping[str, str]
 
 
 def write_description(
-    archive: Archive, path: str | os.PathLike[str], overwrite: bool = False
+    archive: Archive,
+    path: str | os.PathLike[str],
+    overwrite: bool = False,
+    verify: bool = False,
 ) -> str:
     """Write a description that `obscluster.run.run_plan` takes as it is.
 
@@ -30,6 +33,8 @@ def write_description(
         The YAML file, which appears whole or not at all.
     overwrite : bool
         Replace a file that is there.
+    verify : bool
+        Take livetimes from the good time intervals of all runs, rather than from the index.
 
     Returns
     -------
@@ -48,7 +53,7 @@ def write_description(
         raise RequestError(f"output {path}: is a directory; name a file, such as run.yaml")
     if path.exists() and not overwrite:
         raise RequestError(f"output {path}: is there already; name another, or pass --overwrite")
-    text = describe_run(archive)
+    text = describe_run(archive, verify)
     staging = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         staging.write_text(text, encoding="utf-8")
@@ -58,13 +63,15 @@ def write_description(
     return text
 
 
-def describe_run(archive: Archive) -> str:
+def describe_run(archive: Archive, verify: bool = False) -> str:
     """Commented description of a run, as YAML.
 
     Parameters
     ----------
     archive : str, path or mapping
         Directory of the archive, or a block with ``path``, ``obs_index`` and ``hdu_index``.
+    verify : bool
+        Take livetimes from the good time intervals of all runs, rather than from the index.
 
     Raises
     ------
@@ -78,7 +85,7 @@ def describe_run(archive: Archive) -> str:
         raise RequestError(f"{data_store.base_dir}: the archive has no run")
     if text := several_rows(data_store.obs_table):
         raise RequestError(f"{data_store.base_dir}: {text}")
-    looked_at = look_at(data_store)
+    looked_at = look_at(data_store, verify)
     blocks = [
         *first_blocks(archive, looked_at),
         *feature_blocks(looked_at),
