@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from astropy.table import Column, QTable, Table, vstack
 
-from obscluster.characterise import Progress, Runs, characterise
+from obscluster.characterise import LIVETIME, Progress, Runs, characterise
 from obscluster.checksum import checksum
 from obscluster.columns import numbers
 from obscluster.config import RunConfig, make_config, relocated
@@ -142,7 +142,8 @@ def assign_observations(
     )
     added = QTable(runs.features[fresh], copy=True)
     features = vstack([old, added], join_type="outer", metadata_conflicts="silent")
-    columns = [name for name in features.colnames if name not in ("label", "notes")]
+    aside = {"label", "notes"} | ({LIVETIME} - set(old.colnames))
+    columns = [name for name in features.colnames if name not in aside]
     return Assignment(table, grouping, features[columns], directory, record, runs)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+from astropy import units as u
 from astropy.table import Column, QTable, Table
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -15,6 +16,7 @@ from obscluster.archive.quantities import column_of
 from obscluster.assessment.suggestion import Suggestion
 from obscluster.columns import full_turn, is_numeric, numbers
 from obscluster.exceptions import ObsClusterWarning
+from obscluster.gadf.keywords import NUMBERS
 from obscluster.grouping.base import UNASSIGNED, Grouping
 from obscluster.grouping.methods import TIME
 from obscluster.grouping.rules import Bins, Cells
@@ -139,9 +141,11 @@ def _with_quantities(obs_table: Table, features: QTable, cuts: list[Bins]) -> Ta
     They may be features rather than columns, and an angle counts from the first edge.
     """
     table = Table(obs_table, copy=False)
-    if "ZEN_PNT" not in table.colnames or not is_numeric(table["ZEN_PNT"]):
-        zenith = column_of(obs_table, "ZEN_PNT").value
-        table["ZEN_PNT"] = Column(zenith.value, unit=zenith.unit, description="Zenith angle")
+    # In the units of GADF; the first axis also where the index does not have it.
+    for name in ("ZEN_PNT", *(c for c in _CONDITIONS if c in table.colnames)):
+        known = column_of(obs_table, name).value
+        unit = None if known.unit == u.one else known.unit
+        table[name] = Column(known.value, unit=unit, description=NUMBERS[name].description)
     for axis in cuts:
         column, values = features[axis.name], numbers(features[axis.name])
         turn = full_turn(axis.name, column)
