@@ -182,7 +182,8 @@ def has_index(directory: Path, kind: str) -> bool:
     kind : {"obs-index", "hdu-index"}
         Which of the two.
     """
-    there = is_file if is_remote(directory) else Path.is_file
+    # What is there but no file is named where it is opened.
+    there = is_file if is_remote(directory) else Path.exists
     try:
         return any(there(directory / (kind + suffix)) for suffix in _SUFFIXES)
     except MissingDataError:
