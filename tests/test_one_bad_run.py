@@ -154,8 +154,22 @@ def test_reasons_are_told_once_with_their_number(small_archive, tmp_path, capsys
     for path in sorted((archive / "data").iterdir())[:3]:
         path.unlink()
     assert main(["group", str(archive), "--offset", "0 deg", "-o", str(tmp_path / "o")]) == 0
-    error = capsys.readouterr().err
-    assert "3 runs are in no group" in error or error.count("is in no group") == 3
+    said = capsys.readouterr()
+    assert "3 runs are in no group: " in said.err
+    assert "skipped: no such file (runs 26601, " in said.err
+    assert "\n3 runs: skipped: no such file\n" in said.out
+
+
+def test_a_reason_with_a_next_step_is_one_reason(small_archive, tmp_path, capsys):
+    archive = shutil.copytree(small_archive, tmp_path / "a")
+    path = sorted((archive / "data").iterdir())[0]
+    path.write_bytes(path.read_bytes()[:20000])
+    assert main(["group", str(archive), "--offset", "0 deg", "-o", str(tmp_path / "o")]) == 0
+    said = capsys.readouterr()
+    lines = [line for line in said.out.splitlines() if line.startswith("1 run: ")]
+    assert len(lines) == 1
+    assert lines[0].startswith("1 run: skipped: truncated")
+    assert "fetch the file again" in said.err
 
 
 def test_where_has_a_grammar(small_archive, tmp_path, capsys):

@@ -326,9 +326,6 @@ def _columns(config: RunConfig, selected: ObservationTable) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-_DIRECTIONS = ("RA_PNT", "DEC_PNT")
-
-
 def _with_columns(features: QTable, selected: ObservationTable, names: list[str]) -> QTable:
     table = features.copy()
     for name in names:
@@ -351,9 +348,6 @@ def _column(selected: ObservationTable, name: str) -> Any:
             return MaskedColumn(texts, mask=texts == "") if (texts == "").any() else Column(texts)
         known = {*selected.colnames, *QUANTITIES}
         raise RequestError(unknown_name("column", name, known))
-    if there and is_numeric(selected[name]) and name not in _DIRECTIONS:
-        # Categories are the values as they are written: 4 telescopes, not 4.0.
-        return Column(selected[name])
     return Column(selected.quantity(name).value)
 
 

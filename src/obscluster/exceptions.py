@@ -7,6 +7,7 @@ HDU: the run that needs it is skipped, named and counted, and the rest goes on.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
@@ -61,6 +62,18 @@ class DataError(ObsClusterError, OSError):
         if self.hdu is not None:
             where.append(f"HDU {self.hdu}")
         return f"{', '.join(where)}: {self.message}" if where else self.message
+
+    @property
+    def reason(self) -> str:
+        """As one reason of a note: what is wrong, and in brackets where, and what to do next.
+
+        What is wrong is the same words for all runs alike, so that runs can be counted by it.
+        """
+        what = re.split(r"[;,:] ", self.message, maxsplit=1)
+        where = [] if self.path is None else [str(self.path)]
+        where += [] if self.hdu is None else [f"HDU {self.hdu}"]
+        details = ", ".join([*where, *what[1:]]).replace("; ", ", ")
+        return f"{what[0]} ({details})" if details else what[0]
 
     def __reduce__(self) -> tuple[type[DataError], tuple[str, Path | None, str | None]]:
         return type(self), (self.message, self.path, self.hdu)

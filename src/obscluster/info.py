@@ -11,7 +11,7 @@ from astropy import units as u
 from astropy.time import Time
 from numpy.typing import NDArray
 
-from obscluster.archive.quantities import COMPUTED, HEADER, INDEX, Known, column_of
+from obscluster.archive.quantities import HEADER, INDEX, UNKNOWN, Known, column_of
 from obscluster.characterise import livetime_text
 from obscluster.exceptions import DataError
 from obscluster.features.table import count_notes
@@ -108,12 +108,12 @@ def _sources(known: Known) -> str:
     counts = Counter(known.source.tolist())
     if set(counts) <= {INDEX}:
         return " (by the index)" if known.value.unit == u.s else ""
-    words = {INDEX: "the index", HEADER: "the headers", COMPUTED: "computed"}
-    if len(counts) == 1:
-        text = words.get(next(iter(counts)), "")
-        return f" (by {text})" if text.startswith("the") else f" ({text})" if text else ""
     words = {INDEX: "by the index", HEADER: "by the headers"}
     parts = [f"{n} {words.get(source, source)}" for source, n in counts.most_common()]
+    if len(counts) == 1:
+        # That it is unknown stands there already.
+        (source,) = counts
+        return "" if source == UNKNOWN else f" ({words.get(source, source)})"
     return f" ({', '.join(parts)})"
 
 

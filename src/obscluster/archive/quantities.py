@@ -317,9 +317,8 @@ def quantity_of(run: Run, name: str, files: bool = True) -> Known:
 
 def _unknown(name: str, definition: Quantity | None, problem: str) -> str:
     keys = (name,) if definition is None else definition.ways[0][0]
-    return f"neither obs-index nor header has {' and '.join(keys)}" + (
-        f" ({problem})" if problem else ""
-    )
+    why = f" ({problem})".replace("; ", ", ") if problem else ""
+    return f"neither obs-index nor header has {' and '.join(keys)}{why}"
 
 
 def _from_keywords(
@@ -394,14 +393,15 @@ def _shift(run: Run) -> float:
 
 
 def _livetime(run: Run, written: tuple[float, str] | None) -> Known:
-    """Good time times DEADC; what index or header say where that cannot be had."""
+    """Good time times DEADC; what index or header say where there is no good time."""
     try:
         good = _good_seconds(run)
     except (DataError, ValueError, KeyError) as error:
         if written is None:
             note = _unknown("LIVETIME", QUANTITIES["LIVETIME"], str(error))
             return Known(np.nan * u.s, UNKNOWN, note)
-        note = f"livetime of the {written[1]}, as there are no good time intervals ({error})"
+        why = str(error).replace("; ", ", ")
+        note = f"livetime of the {written[1]}, as there are no good time intervals ({why})"
         return Known(written[0] * u.s, written[1], note)
     # The header has more digits, and is read along with the intervals.
     share, _ = _from_keywords(run, "DEADC", QUANTITIES["DEADC"], (HEADER, INDEX))

@@ -253,7 +253,8 @@ class Run:
         try:
             gti = observation.gti
         except DataError as error:
-            self.remark(f"all events counted, as there are no good time intervals ({error})")
+            why = str(error).replace("; ", ", ")
+            self.remark(f"all events counted, as there are no good time intervals ({why})")
             return observation.read_events(*columns)
         return observation.read_events("TIME", *columns).within(gti)
 

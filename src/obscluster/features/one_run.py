@@ -91,7 +91,7 @@ def characterise(observation: Observation, task: Task, shared: SharedIRFs | None
         irfs = observation.read_irfs(*hdu_types, shared=shared, offset=near) if hdu_types else {}
         offset = find_offset()
     except DataError as error:
-        return Row.skip(n_columns, str(error))
+        return Row.skip(n_columns, error.reason)
     run = Run(observation, irfs, offset, task.position is not None, task.containment_fraction)
     for i, request in enumerate(task.requests):
         # Each column has its own, since a cache may keep one and not the other.
@@ -116,8 +116,8 @@ def _value(run: Run, request: Request) -> tuple[float, bool]:
     except NotComputableError as reason:
         run.remark(f"{feature.name}: {reason}")
         return np.nan, True
-    except DataError as reason:
-        run.remark(f"{feature.name}: {reason}")
+    except DataError as error:
+        run.remark(f"{feature.name}: {error.reason}")
         return np.nan, False
     except (Exception, SystemExit) as error:  # noqa: BLE001 the others go on, whatever it is
         _LOG.debug("%s of run %s", feature.name, run.observation.obs_id, exc_info=True)
