@@ -14,7 +14,8 @@ SOURCE = Path(obscluster.__file__).parent
 # From the ground up; a part may import what stands above it in this list, and itself.
 LAYERS = (
     ("exceptions",),
-    ("checksum", "columns", "dask_cluster", "notebook", "workers", "yaml_file"),
+    ("files",),
+    ("columns", "dask_cluster", "notebook", "workers"),
     ("tolerance", "description"),
     ("config", "engine", "gadf"),
     ("archive",),

@@ -10,9 +10,9 @@ from numpy.testing import assert_array_equal
 from sklearn.metrics import adjusted_rand_score
 
 from obscluster import DataStore, Grouping
-from obscluster.checksum import checksum
 from obscluster.config import make_config
 from obscluster.exceptions import RequestError
+from obscluster.files.checksums import checksum
 from obscluster.gadf.index import read_index
 from obscluster.pipeline import group_observations, write_results
 from obscluster.report.overview import _with_quantities

@@ -12,12 +12,12 @@ import pytest
 import yaml
 
 from obscluster import Grouping
-from obscluster.checksum import checksum
 from obscluster.cli import main
 from obscluster.exceptions import RequestError
+from obscluster.files.checksums import checksum
+from obscluster.files.yaml import read_yaml
 from obscluster.run import read_plan, run_plan
 from obscluster.simulate import simulate
-from obscluster.yaml_file import read_yaml
 
 ASKED = {
     "target": "Crab Nebula",

@@ -17,10 +17,10 @@ import numpy as np
 from astropy.table import Column, QTable, Table, vstack
 
 from obscluster.characterise import LIVETIME, Progress, Runs, characterise
-from obscluster.checksum import checksum
 from obscluster.columns import numbers
 from obscluster.config import RunConfig, make_config, relocated
 from obscluster.exceptions import ArchiveError, ObsClusterWarning, RequestError
+from obscluster.files.checksums import checksum
 from obscluster.grouping.base import RECORD_FILE, UNASSIGNED, Grouping
 from obscluster.results import read_grouping, staged_directory, versions, write_run_lists
 

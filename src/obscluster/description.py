@@ -14,7 +14,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from obscluster.exceptions import RequestError
-from obscluster.yaml_file import Document
+from obscluster.files.yaml import Document
 
 __all__ = ["Strict", "validated"]
 
@@ -55,7 +55,7 @@ def validated(
         What is described.
     content : mapping
         Keys and values.
-    document : `~obscluster.yaml_file.Document`, optional
+    document : `~obscluster.files.yaml.Document`, optional
         Where they come from, for the messages.
     at : tuple
         Where in the document they stand.

@@ -20,11 +20,11 @@ from obscluster.characterise import (
     select_runs,
     with_features,
 )
-from obscluster.checksum import checksum
 from obscluster.columns import numbers
 from obscluster.config import InformationConfig, LabelsConfig, RunConfig
 from obscluster.exceptions import ObsClusterWarning, RequestError, SkippedRunWarning
 from obscluster.features.table import count_notes
+from obscluster.files.checksums import checksum
 from obscluster.grouping.base import UNASSIGNED, Grouping
 from obscluster.grouping.labels import group_by_labels
 from obscluster.grouping.methods import scaled_features

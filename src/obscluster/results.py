@@ -16,11 +16,11 @@ from astropy.table import Column, QTable, Table
 
 from obscluster import __version__
 from obscluster.exceptions import ArchiveError, RequestError
+from obscluster.files.yaml import read_yaml
 from obscluster.gadf.index import write_index
 from obscluster.grouping.base import RECORD_FILE, TABLE_FILE, UNASSIGNED, Grouping
 from obscluster.grouping.labels import Labelled, parse_labels
 from obscluster.obs_table import ObservationTable, differing_column, several_rows
-from obscluster.yaml_file import read_yaml
 
 __all__ = [
     "check_output",

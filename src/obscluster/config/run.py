@@ -21,7 +21,7 @@ from obscluster.config.parts import (
 from obscluster.config.selection import SelectionConfig
 from obscluster.config.values import AngleText
 from obscluster.description import Strict, validated
-from obscluster.yaml_file import Document, read_document
+from obscluster.files.yaml import Document, read_document
 
 __all__ = [
     "ArchiveConfig",
@@ -128,7 +128,7 @@ def make_config(content: dict[str, Any], document: Document | None = None) -> Ru
     ----------
     content : dict
         Keys and values.
-    document : `~obscluster.yaml_file.Document`, optional
+    document : `~obscluster.files.yaml.Document`, optional
         Where they stand in a file, for the messages.
 
     Raises

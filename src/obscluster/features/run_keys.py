@@ -19,7 +19,7 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from obscluster.cache import Identity, Keys
-from obscluster.checksum import checksum
+from obscluster.files.checksums import checksum
 from obscluster.gadf.remote import identity as remote_identity
 from obscluster.gadf.remote import is_remote
 from obscluster.observation import Observation

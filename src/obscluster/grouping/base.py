@@ -13,13 +13,13 @@ import numpy as np
 from astropy.table import QTable, Table, vstack
 from numpy.typing import ArrayLike, NDArray
 
-from obscluster.checksum import checksum
 from obscluster.exceptions import ArchiveError, ObsClusterWarning, RequestError
+from obscluster.files.checksums import checksum
+from obscluster.files.yaml import plain, read_yaml, write_yaml
 from obscluster.grouping import UNASSIGNED
 from obscluster.grouping.rules import Rule, rule_from_record
 from obscluster.grouping.trees import prune_tree, reorder_leaves
 from obscluster.grouping.view import grouping_html
-from obscluster.yaml_file import plain, read_yaml, write_yaml
 
 if TYPE_CHECKING:
     from obscluster.store import DataStore

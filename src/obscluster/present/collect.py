@@ -18,6 +18,7 @@ from obscluster.config import RunConfig, make_config, relocated
 from obscluster.curves import IrfCurves, irf_curves
 from obscluster.engine import get_engine
 from obscluster.exceptions import ArchiveError, RequestError
+from obscluster.files.yaml import yaml_text
 from obscluster.grouping.base import RECORD_FILE, UNASSIGNED, Grouping
 from obscluster.observation import Observation
 from obscluster.present.facts import (
@@ -31,7 +32,6 @@ from obscluster.present.facts import (
 from obscluster.stacking import loss_table
 from obscluster.store import DataStore
 from obscluster.target import resolve_target
-from obscluster.yaml_file import yaml_text
 
 if TYPE_CHECKING:
     from obscluster.report.content import ReportContent

@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 from obscluster.description import Strict, validated
-from obscluster.yaml_file import Document, read_document
+from obscluster.files.yaml import Document, read_document
 
 __all__ = [
     "BackgroundConfig",
@@ -210,7 +210,7 @@ def make_reduce_config(
     ----------
     content : dict
         Keys and values.
-    document : `~obscluster.yaml_file.Document`, optional
+    document : `~obscluster.files.yaml.Document`, optional
         Where they stand in a file, for the messages.
     at : tuple
         Under which key they stand there.

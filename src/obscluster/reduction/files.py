@@ -10,8 +10,8 @@ from gammapy.modeling.models import Models
 from gammapy.utils.scripts import to_yaml, write_yaml
 
 from obscluster.exceptions import ArchiveError
+from obscluster.files.yaml import plain, read_yaml
 from obscluster.reduction.stack import GroupStack
-from obscluster.yaml_file import plain, read_yaml
 
 __all__ = [
     "COMPARISON_FILE",

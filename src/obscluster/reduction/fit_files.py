@@ -11,6 +11,7 @@ import numpy as np
 from astropy import units as u
 from astropy.table import Table
 
+from obscluster.files.yaml import write_yaml
 from obscluster.reduction.config import make_reduce_config
 from obscluster.reduction.files import COMPARISON_FILE, FIT_FILE, MODELS_FILE, recorded_files
 from obscluster.reduction.fit import JointFit
@@ -23,7 +24,6 @@ from obscluster.reduction.tables import (
     spectrum_table,
 )
 from obscluster.results import staged_directory, versions
-from obscluster.yaml_file import write_yaml
 
 __all__ = ["write_fit"]
 

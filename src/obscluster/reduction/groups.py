@@ -20,9 +20,10 @@ from astropy import units as u
 from astropy.coordinates import SkyCoord
 
 from obscluster.characterise import open_archive
-from obscluster.checksum import checksum
 from obscluster.config import relocated
 from obscluster.exceptions import ArchiveError, RequestError
+from obscluster.files.checksums import checksum
+from obscluster.files.yaml import read_yaml, write_yaml
 from obscluster.grouping.base import RECORD_FILE as GROUPS_FILE
 from obscluster.grouping.base import Grouping
 from obscluster.reduction.archive import (
@@ -50,7 +51,6 @@ from obscluster.reduction.stack import GroupStack
 from obscluster.results import check_output, staged_directory, versions
 from obscluster.store import DataStore
 from obscluster.target import resolve_target
-from obscluster.yaml_file import read_yaml, write_yaml
 
 __all__ = ["Progress", "reduce_groups"]
 

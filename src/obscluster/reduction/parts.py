@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from obscluster.checksum import checksum
 from obscluster.exceptions import ArchiveError
+from obscluster.files.checksums import checksum
+from obscluster.files.yaml import read_yaml, write_yaml
 from obscluster.reduction.files import RECORD_FILE
 from obscluster.reduction.makers import Plan
 from obscluster.store import DataStore
-from obscluster.yaml_file import read_yaml, write_yaml
 
 __all__ = ["GROUP_FILE", "find_complete", "group_key"]
 

@@ -12,6 +12,7 @@ from astropy.coordinates import SkyCoord
 from gammapy.datasets import Datasets
 
 from obscluster.exceptions import ArchiveError, RequestError
+from obscluster.files.yaml import read_yaml
 from obscluster.reduction.files import (
     DATASETS_FILE,
     MODELS_FILE,
@@ -20,7 +21,6 @@ from obscluster.reduction.files import (
     RUNS_MODELS_FILE,
 )
 from obscluster.reduction.messages import captured
-from obscluster.yaml_file import read_yaml
 
 __all__ = ["Reduction", "read_reduction"]
 

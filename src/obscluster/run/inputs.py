@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from obscluster.characterise import Runs, Selected, feature_requests
-from obscluster.checksum import checksum
 from obscluster.config import InformationConfig, RunConfig
 from obscluster.exceptions import DataError
+from obscluster.files.checksums import checksum
 from obscluster.gadf.remote import is_remote
 from obscluster.results import versions
 

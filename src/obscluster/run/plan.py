@@ -11,10 +11,10 @@ from obscluster.characterise import Selected
 from obscluster.config import RunConfig, make_config, read_description
 from obscluster.exceptions import RequestError
 from obscluster.features.catalog import FEATURES, load_features, parse_energies, parse_requests
+from obscluster.files.yaml import Document
 from obscluster.reduction import make_reduce_config, require_gammapy
 from obscluster.reduction.config import ReduceConfig
 from obscluster.tolerance import parse_tolerance
-from obscluster.yaml_file import Document
 
 __all__ = ["Plan", "check_names", "missing_for_report", "read_plan"]
 
@@ -29,7 +29,7 @@ class Plan:
         What is asked.
     reduction : `~obscluster.reduction.config.ReduceConfig` or None
         Its part ``reduce``.
-    document : `~obscluster.yaml_file.Document`
+    document : `~obscluster.files.yaml.Document`
         Where it stands.
     """
 

@@ -6,7 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from obscluster.checksum import checksum
+from obscluster.files.checksums import checksum
 from obscluster.reduction.config import ReduceConfig
 from obscluster.results import versions
 

@@ -17,10 +17,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from obscluster.checksum import checksum
 from obscluster.exceptions import ArchiveError, RequestError
+from obscluster.files.checksums import checksum
+from obscluster.files.yaml import plain, read_yaml, write_yaml
 from obscluster.results import check_output
-from obscluster.yaml_file import plain, read_yaml, write_yaml
 
 __all__ = ["STEPS_DIRECTORY", "Steps", "fingerprint", "opened_steps"]
 

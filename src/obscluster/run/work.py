@@ -24,6 +24,7 @@ from obscluster.characterise import (
 )
 from obscluster.config import AssessConfig, ReportConfig, RunConfig
 from obscluster.exceptions import ObsClusterWarning, RequestError
+from obscluster.files.yaml import plain, read_yaml, write_yaml
 from obscluster.grouping.base import RECORD_FILE, Grouping
 from obscluster.pipeline import (
     GroupResult,
@@ -37,7 +38,6 @@ from obscluster.run.inputs import feature_inputs, group_inputs
 from obscluster.run.plan import Plan, check_names, missing_for_report
 from obscluster.run.reduction import DATASETS, reduce_and_fit
 from obscluster.run.steps import STEPS_DIRECTORY, Steps, fingerprint, opened_steps
-from obscluster.yaml_file import plain, read_yaml, write_yaml
 
 __all__ = ["RunOutcome", "run_plan"]
 
