@@ -37,11 +37,13 @@ from obscluster.config import (
 )
 from obscluster.exceptions import ArchiveError, ObsClusterWarning, RequestError
 from obscluster.features.information import Scores
+from obscluster.files.output import results_directory
+from obscluster.gadf.remote import is_url
 from obscluster.grouping.base import RECORD_FILE, UNASSIGNED, Grouping
 from obscluster.grouping.methods import METHODS, Request, scaled_features
 from obscluster.grouping.toolbox import group_runs
 from obscluster.report.views import assessment_html
-from obscluster.results import read_grouping, staged_directory
+from obscluster.results import read_grouping
 from obscluster.scaling import feature_matrix
 from obscluster.stacking import loss_table, scores_of
 
@@ -74,6 +76,8 @@ class Assessment:
         `obscluster.stacking.loss_table`; None if no source was named.
     labels : mapping
         Number of groups to the labels that the quality was taken of.
+    archive : `~pathlib.Path` or None
+        Where the runs are, as the grouping has it.
     """
 
     grouping: Grouping
@@ -85,6 +89,7 @@ class Assessment:
     stability: Stability | None
     losses: QTable | None = None
     labels: Mapping[int, NDArray[np.int64]] = field(default_factory=dict)
+    archive: Path | None = None
 
     def _repr_html_(self) -> str:
         """For a notebook: the tables and sentences that `obscluster assess` prints."""
@@ -98,6 +103,7 @@ def assess_grouping(
     progress: Progress | None = None,
     information: Mapping[str, Any] | None = None,
     with_losses: bool = True,
+    trust: bool = False,
 ) -> Assessment:
     """Assess a grouping that was written.
 
@@ -119,6 +125,8 @@ def assess_grouping(
         this names a source.
     with_losses : bool
         Tell the lost information at all, which needs the archive.
+    trust : bool
+        Read files also if they changed since they were written.
 
     Raises
     ------
@@ -131,7 +139,8 @@ def assess_grouping(
         raise RequestError(
             f"max_groups {max_groups}, n_resamples {n_resamples}; expected at least 1 and 0"
         )
-    grouping, record, table, directory = read_grouping(groups)
+    grouping, record, table, directory = read_grouping(groups, trust)
+    archive = _path_of(record.get("archive"))
     if not isinstance(record.get("clustered"), list):
         raise ArchiveError(f"{directory / RECORD_FILE}: has no key clustered")
     config = make_config(record["config"])
@@ -140,7 +149,7 @@ def assess_grouping(
     if not names:
         # Categories: there is nothing by which the runs of a group could be compared.
         empty = QTable()
-        return Assessment(grouping, empty, empty, empty, None, empty, None, losses)
+        return Assessment(grouping, empty, empty, empty, None, empty, None, losses, archive=archive)
     features = table[["obs_id", *names]]
     scaling = ScalingConfig() if config.grouping.method == "cuts" else config.scaling
     scaled = scaled_features(features, names, scaling)
@@ -164,7 +173,12 @@ def assess_grouping(
         _stability(config, features, names, grouping, n_resamples),
         losses,
         labels,
+        archive,
     )
+
+
+def _path_of(archive: Any) -> Path | None:
+    return Path(archive) if isinstance(archive, str) and not is_url(archive) else None
 
 
 def write_assessment(assessment: Assessment, output: Path, overwrite: bool = False) -> list[str]:
@@ -195,7 +209,7 @@ def write_assessment(assessment: Assessment, output: Path, overwrite: bool = Fal
     if assessment.losses is not None:
         tables["losses.ecsv"] = assessment.losses
     tables = {name: table for name, table in tables.items() if table.colnames}
-    with staged_directory(output, overwrite) as staging:
+    with results_directory(output, "assess", overwrite, assessment.archive) as staging:
         for name, table in tables.items():
             table.write(staging / name, format="ascii.ecsv")
         files = list(tables)

@@ -21,8 +21,9 @@ from obscluster.columns import numbers
 from obscluster.config import RunConfig, make_config, relocated
 from obscluster.exceptions import ArchiveError, ObsClusterWarning, RequestError
 from obscluster.files.checksums import checksum
-from obscluster.grouping.base import RECORD_FILE, UNASSIGNED, Grouping
-from obscluster.results import read_grouping, staged_directory, versions, write_run_lists
+from obscluster.files.output import results_directory
+from obscluster.grouping.base import RECORD_FILE, UNASSIGNED, Grouping, write_grouping
+from obscluster.results import read_grouping, versions, write_run_lists
 
 Archive = str | os.PathLike[str] | Mapping[str, str]
 
@@ -80,6 +81,7 @@ def assign_observations(
     archive: Archive,
     workers: int = 1,
     progress: Progress | None = None,
+    trust: bool = False,
 ) -> Assignment:
     """Put the runs of an archive into groups that were made before.
 
@@ -97,15 +99,17 @@ def assign_observations(
         Runs read at once.
     progress : callable, optional
         ``progress(iterable, total, what)`` wraps long loops.
+    trust : bool
+        Read the files of the grouping also if they changed since they were written.
 
     Raises
     ------
     ArchiveError
-        If the files are not those of a grouping.
+        If the files are not those of a grouping, or changed since they were written.
     RequestError
         If the grouping has no rule, or the archive cannot be read.
     """
-    earlier, record, old, directory = read_grouping(groups)
+    earlier, record, old, directory = read_grouping(groups, trust)
     if earlier.rule is None:
         raise RequestError(f"{directory}: the grouping has no rule, so new runs have no group")
     place = archive if isinstance(archive, Mapping) else os.fspath(archive)
@@ -165,12 +169,8 @@ def write_assignment(assignment: Assignment, output: Path, overwrite: bool = Fal
         Names of the files in the output.
     """
     grouping = assignment.grouping
-    if output.exists() and output.samefile(assignment.origin):
-        raise RequestError(
-            f"output {output}: holds the groups that are extended, and would lose their tree; name "
-            "another directory"
-        )
-    with staged_directory(output, overwrite) as staging:
+    base_dir = assignment.runs.data_store.base_dir
+    with results_directory(output, "group", overwrite, base_dir) as staging:
         assignment.table.write(staging / "assignment.ecsv", format="ascii.ecsv")
         files = ["assignment.ecsv", *write_run_lists(staging, grouping), *grouping.files]
         store = assignment.runs.data_store
@@ -187,7 +187,7 @@ def write_assignment(assignment: Assignment, output: Path, overwrite: bool = Fal
             },
             "files": sorted(files),
         }
-        grouping.write(staging, Table(assignment.features, copy=False), record)
+        write_grouping(staging, grouping, Table(assignment.features, copy=False), record)
     return sorted(files)
 
 

@@ -25,7 +25,8 @@ from obscluster.config import InformationConfig, LabelsConfig, RunConfig
 from obscluster.exceptions import ObsClusterWarning, RequestError, SkippedRunWarning
 from obscluster.features.table import count_notes
 from obscluster.files.checksums import checksum
-from obscluster.grouping.base import UNASSIGNED, Grouping
+from obscluster.files.output import results_directory
+from obscluster.grouping.base import UNASSIGNED, Grouping, write_grouping
 from obscluster.grouping.labels import group_by_labels
 from obscluster.grouping.methods import scaled_features
 from obscluster.grouping.toolbox import group_runs
@@ -33,7 +34,6 @@ from obscluster.obs_table import ObservationTable
 from obscluster.report.views import result_html
 from obscluster.results import (
     read_labels,
-    staged_directory,
     versions,
     write_obs_index,
     write_run_lists,
@@ -295,7 +295,7 @@ def write_results(
     files : list of str
         Names of the files in the output.
     """
-    with staged_directory(output, overwrite) as staging:
+    with results_directory(output, "group", overwrite, result.data_store.base_dir) as staging:
         features = result.features.copy()
         if LIVETIME not in features.meta["names"]:
             # It is there for the sums.
@@ -314,7 +314,7 @@ def write_results(
         features.remove_column("notes")
         files += result.grouping.files
         record = _record(result) | {"files": sorted(files)}
-        result.grouping.write(staging, features, record)
+        write_grouping(staging, result.grouping, features, record)
     return sorted(files)
 
 

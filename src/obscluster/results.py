@@ -1,12 +1,9 @@
-"""Result files: they appear whole or not at all, and nothing else is touched."""
+"""Files of results."""
 
 from __future__ import annotations
 
 import os
 import platform
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,6 +13,7 @@ from astropy.table import Column, QTable, Table
 
 from obscluster import __version__
 from obscluster.exceptions import ArchiveError, RequestError
+from obscluster.files.output import results_directory
 from obscluster.files.yaml import read_yaml
 from obscluster.gadf.index import write_index
 from obscluster.grouping.base import RECORD_FILE, TABLE_FILE, UNASSIGNED, Grouping
@@ -23,10 +21,8 @@ from obscluster.grouping.labels import Labelled, parse_labels
 from obscluster.obs_table import ObservationTable, differing_column, several_rows
 
 __all__ = [
-    "check_output",
     "read_grouping",
     "read_labels",
-    "staged_directory",
     "versions",
     "write_frontier",
     "write_obs_index",
@@ -35,7 +31,7 @@ __all__ = [
 
 
 def read_grouping(
-    groups: str | os.PathLike[str],
+    groups: str | os.PathLike[str], trust: bool = False
 ) -> tuple[Grouping, dict[str, Any], QTable, Path]:
     """A grouping that was written, with its record.
 
@@ -43,6 +39,8 @@ def read_grouping(
     ----------
     groups : str or path
         ``groups.yaml``, or the directory that has it.
+    trust : bool
+        Read files also if they changed since they were written.
 
     Returns
     -------
@@ -58,11 +56,11 @@ def read_grouping(
     Raises
     ------
     ArchiveError
-        If the files are not those of a grouping that a description made.
+        If the files are not those of a grouping that a description made, or changed since.
     """
     path = Path(groups)
     directory = path if path.is_dir() else path.parent
-    grouping = Grouping.read(path)
+    grouping = Grouping.read(path, trust)
     record = read_yaml(directory / RECORD_FILE)
     if not isinstance(record.get("config"), dict):
         raise ArchiveError(f"{directory / RECORD_FILE}: has no key config that says what was asked")
@@ -85,87 +83,6 @@ def read_labels(path: Path) -> dict[int, Labelled]:
     except UnicodeDecodeError:
         raise RequestError(f"labels {path}: not a text file") from None
     return parse_labels(lines, path.name)
-
-
-def check_output(output: Path, overwrite: bool = False) -> None:
-    """Check that results can go into a directory.
-
-    Raises
-    ------
-    RequestError
-        If it is a file, or is not empty and must not be overwritten.
-    """
-    if output.exists() and not output.is_dir():
-        raise RequestError(f"output {output}: is a file; name a directory")
-    place = next(path for path in (output, *output.absolute().parents) if path.exists())
-    if not place.stat().st_mode & 0o222:
-        # Modes count for root too.
-        raise RequestError(f"output {output}: {place} is read-only; name another directory")
-    if output.is_dir() and any(output.iterdir()) and not overwrite:
-        raise RequestError(
-            f"output {output}: is not empty; name a new directory, or pass --overwrite "
-            "(overwrite=True) to replace the results in it"
-        )
-
-
-@contextmanager
-def staged_directory(output: Path, overwrite: bool = False) -> Iterator[Path]:
-    """Directory to write into, which takes the place of the output when all went well.
-
-    Parameters
-    ----------
-    output : `~pathlib.Path`
-        Where the files are to be. If it exists and holds results of obscluster, these are
-        replaced, one by one and the record last; other files in it stay.
-    overwrite : bool
-        Whether that is allowed.
-
-    Yields
-    ------
-    staging : `~pathlib.Path`
-        A new directory beside the output. It is removed if an error occurs.
-
-    Raises
-    ------
-    RequestError
-        If the output cannot be written, or exists and must not be overwritten.
-    """
-    check_output(output, overwrite)
-    staging = output.parent / f".{output.name}.{os.getpid()}.partial"
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        staging.mkdir()
-    except OSError as error:
-        raise RequestError(f"output {output}: cannot be written ({error.strerror})") from None
-    try:
-        yield staging
-        _publish(staging, output)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-
-
-def _publish(staging: Path, output: Path) -> None:
-    if not output.exists():
-        staging.rename(output)
-        return
-    # Only a grouping takes the place of a grouping; other results lie beside it.
-    is_grouping = (staging / RECORD_FILE).exists()
-    stale = _recorded_files(output) if is_grouping else set()
-    stale -= {path.name for path in staging.iterdir()}
-    for path in sorted(staging.iterdir(), key=lambda path: path.name == RECORD_FILE):
-        path.replace(output / path.name)
-    for name in stale:
-        (output / name).unlink(missing_ok=True)
-
-
-def _recorded_files(directory: Path) -> set[str]:
-    """Files that an earlier result says are its own, by plain name."""
-    try:
-        files = read_yaml(directory / RECORD_FILE).get("files")
-    except ArchiveError:
-        return set()
-    names = files if isinstance(files, list) else []
-    return {name for name in names if isinstance(name, str) and Path(name).name == name}
 
 
 def write_run_lists(directory: Path, grouping: Grouping) -> list[str]:
@@ -203,7 +120,9 @@ def write_obs_index(
     return [name]
 
 
-def write_frontier(table: QTable, output: Path, overwrite: bool = False) -> list[str]:
+def write_frontier(
+    table: QTable, output: Path, overwrite: bool = False, archive: Path | None = None
+) -> list[str]:
     """Write a frontier as a table and a plot.
 
     Parameters
@@ -214,11 +133,13 @@ def write_frontier(table: QTable, output: Path, overwrite: bool = False) -> list
         Directory, which appears whole or not at all.
     overwrite : bool
         Replace earlier results in it.
+    archive : `~pathlib.Path`, optional
+        Directory of the archive, into which nothing is written.
     """
     # Matplotlib takes a second to load and is needed nowhere else.
     from obscluster.report.frontier import write_frontier_plot
 
-    with staged_directory(output, overwrite) as staging:
+    with results_directory(output, "frontier", overwrite, archive) as staging:
         content = table.copy()
         content.meta["versions"] = versions()
         content.write(staging / "frontier.ecsv", format="ascii.ecsv")

@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 
 from obscluster.exceptions import RequestError
 
-__all__ = ["LocalWorkers", "interrupts_later"]
+__all__ = ["LocalWorkers", "interrupts_later", "leave_interrupts_to_parent"]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -117,7 +117,7 @@ def _map_in_processes(
 
 @contextmanager
 def interrupts_later() -> Iterator[None]:
-    """Within it, interrupts of the user wait, also for a process that starts in it.
+    """Within it, interrupts and SIGTERM wait, also for a process that starts in it.
 
     A process that is interrupted between its first breath and its first instruction would say so
     with a traceback, and one that its parent does not know yet would be left behind.
@@ -125,11 +125,20 @@ def interrupts_later() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def leave_interrupts_to_parent() -> None:
+    """In a worker: an interrupt is for the parent, which ends its workers by SIGTERM."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if hasattr(signal, "pthread_sigmask"):
+        # Blocked while it started, see `interrupts_later`.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
 
 def _chunks(n_items: int, n_workers: int) -> list[range]:
@@ -209,8 +218,7 @@ def _work(
     """What a worker does: one chunk after the other, until there are no more."""
     # What the parent has is not the worker's to collect: to look through it all would copy it.
     gc.freeze()
-    # An interrupt is for the parent, which ends its workers.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    leave_interrupts_to_parent()
     for other in others:
         other.close()
     # The parent may have all that it wanted, or be no more.

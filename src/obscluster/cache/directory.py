@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import re
-import time
 import uuid
 import warnings
 from collections.abc import Mapping, Sequence
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 
 from obscluster.cache.part import FORMAT, CachedColumn, Keys, Part, first_of_each, match, merged
 from obscluster.exceptions import ObsClusterWarning, RequestError
+from obscluster.files.locks import locked
 
 __all__ = ["FeatureCache", "Found", "Identity"]
 
@@ -31,7 +31,8 @@ Remarks = Mapping[str, Sequence[str]]
 # Parts of another layout are left alone.
 _PART = re.compile(rf"features-v{FORMAT}-([0-9a-f]{{16}})-([0-9a-f]{{32}})\.parquet\Z")
 _MAX_PARTS = 16
-_OLD = 86_400
+# For how long to wait for others that add something, in seconds.
+_PATIENCE = 60
 _TRIES = 20
 
 
@@ -178,8 +179,9 @@ class FeatureCache:
             self._write(context, part)
             if len(self.parts(context)) > _MAX_PARTS:
                 self.merge(context)
-        except OSError as error:
-            text = f"cache {self.directory}: cannot be written ({error.strerror or error})"
+        except (OSError, RequestError) as error:
+            reason = getattr(error, "strerror", None) or error
+            text = f"cache {self.directory}: cannot be written ({reason})"
             warnings.warn(f"{text}; nothing was kept", ObsClusterWarning, stacklevel=2)
 
     def merge(self, context: str) -> None:
@@ -196,14 +198,6 @@ class FeatureCache:
         for path in paths:
             if path != written:
                 path.unlink(missing_ok=True)
-        self._sweep()
-
-    def _sweep(self) -> None:
-        """Remove what writers that died have left behind."""
-        for path in self.directory.glob(".features-*.new"):
-            with contextlib.suppress(FileNotFoundError):
-                if time.time() - path.stat().st_mtime > _OLD:
-                    path.unlink()
 
     def _read_parts(self, context: str, columns: Sequence[CachedColumn]) -> list[Part]:
         for _ in range(_TRIES):
@@ -235,12 +229,18 @@ class FeatureCache:
         content = part.serialised()
         name = f"features-v{FORMAT}-{context}-{_digest(content)}.parquet"
         self.directory.mkdir(parents=True, exist_ok=True)
-        new = self.directory / f".features-{uuid.uuid4().hex}.new"
-        try:
-            new.write_bytes(content)
-            new.replace(self.directory / name)
-        finally:
-            new.unlink(missing_ok=True)
+        place = self.directory.resolve()
+        with locked(place, wait=_PATIENCE) as is_owner:
+            if is_owner:
+                # Of writers that died.
+                for left in self.directory.glob(".features-*.new"):
+                    left.unlink(missing_ok=True)
+            new = self.directory / f".features-{uuid.uuid4().hex}.new"
+            try:
+                new.write_bytes(content)
+                new.replace(self.directory / name)
+            finally:
+                new.unlink(missing_ok=True)
         return self.directory / name
 
 

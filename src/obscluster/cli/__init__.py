@@ -1,6 +1,7 @@
 """Command line: parse, call the pipeline, return an exit code.
 
-0: done; 1: done, and something was found; 2: the request cannot be met; 130: interrupted. Each
+0: done; 1: done, and something was found, or a fit did not converge; 2: the request cannot be met;
+3: done, but runs could not be read, with --strict; 130 and 143: interrupted and terminated. Each
 command is a module of this package with ``add(commands)``, which describes its arguments, and a
 function that runs it. Loading astropy takes a second, so a command imports what it needs when it
 runs, and ``--help`` answers at once.
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import signal
 import sys
 import traceback
 import warnings
@@ -72,9 +74,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         except ObsClusterError as error:
             print(f"obscluster: error: {error}", file=sys.stderr)
             return 2
-        except KeyboardInterrupt:
-            print(f"obscluster: interrupted; {arguments.interrupted}", file=sys.stderr)
-            return 130
+        except KeyboardInterrupt as error:
+            number = getattr(error, "number", signal.SIGINT)
+            what = "interrupted" if number == signal.SIGINT else "terminated"
+            print(f"obscluster: {what}; {arguments.interrupted}", file=sys.stderr)
+            return 128 + number
         except BrokenPipeError:
             # The reader of our output, such as `head`, has seen enough.
             sys.stderr.close()

@@ -6,7 +6,14 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from obscluster.cli.common import add_archive, add_command, archive_config, progress_bar
+from obscluster.cli.common import (
+    add_archive,
+    add_command,
+    add_trust,
+    archive_config,
+    progress_bar,
+    writing,
+)
 from obscluster.cli.run_arguments import given
 from obscluster.cli.source_arguments import add_source, source_config
 
@@ -42,28 +49,28 @@ def add(commands: Any) -> None:
         "--target", help="where the source is (default: the target of the grouping)"
     )
     add_source(command)
+    add_trust(command)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Assess, tell, and write."""
     from obscluster.assess import assess_grouping, write_assessment
-    from obscluster.results import check_output
     from obscluster.summary import describe_assessment
 
-    if arguments.output is not None:
-        check_output(arguments.output, arguments.overwrite)
-    assessment = assess_grouping(
-        arguments.groups,
-        arguments.max_groups,
-        arguments.resamples,
-        progress_bar,
-        source_config(arguments)
-        | given({"archive": archive_config(arguments), "target": arguments.target}),
-    )
-    # Written first: whoever reads the text may stop halfway.
     files = []
-    if arguments.output is not None:
-        files = write_assessment(assessment, arguments.output, arguments.overwrite)
+    with writing(arguments.output, arguments.overwrite, arguments.archive):
+        assessment = assess_grouping(
+            arguments.groups,
+            arguments.max_groups,
+            arguments.resamples,
+            progress_bar,
+            source_config(arguments)
+            | given({"archive": archive_config(arguments), "target": arguments.target}),
+            trust=arguments.trust,
+        )
+        # Written first: whoever reads the text may stop halfway.
+        if arguments.output is not None:
+            files = write_assessment(assessment, arguments.output, arguments.overwrite)
     print(describe_assessment(assessment))
     if files:
         print(f"\nresults in {arguments.output}: {', '.join(files)}")

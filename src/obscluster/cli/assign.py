@@ -6,7 +6,14 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from obscluster.cli.common import add_archive, add_command, archive_config, progress_bar
+from obscluster.cli.common import (
+    add_archive,
+    add_command,
+    add_trust,
+    archive_config,
+    progress_bar,
+    writing,
+)
 
 EXAMPLES = """\
 examples:
@@ -29,23 +36,26 @@ def add(commands: Any) -> None:
     command.add_argument(
         "--workers", type=int, default=1, metavar="N", help="runs read at once (default: 1)"
     )
+    add_trust(command)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Assign, write, and tell."""
     from obscluster.assign import assign_observations, write_assignment
-    from obscluster.results import check_output
     from obscluster.summary import describe_assignment
 
-    if arguments.output is not None:
-        check_output(arguments.output, arguments.overwrite)
-    assignment = assign_observations(
-        arguments.groups, archive_config(arguments) or "", arguments.workers, progress_bar
-    )
-    # Written first: whoever reads the text may stop halfway.
     files = []
-    if arguments.output is not None:
-        files = write_assignment(assignment, arguments.output, arguments.overwrite)
+    with writing(arguments.output, arguments.overwrite, arguments.archive):
+        assignment = assign_observations(
+            arguments.groups,
+            archive_config(arguments) or "",
+            arguments.workers,
+            progress_bar,
+            arguments.trust,
+        )
+        # Written first: whoever reads the text may stop halfway.
+        if arguments.output is not None:
+            files = write_assignment(assignment, arguments.output, arguments.overwrite)
     print(describe_assignment(assignment))
     if files:
         print(f"\nresults in {arguments.output}: {', '.join(files)}")

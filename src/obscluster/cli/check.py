@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import os
+import io
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from obscluster.cli.common import add_archive, add_command, archive_of, progress_bar
+from obscluster.cli.common import (
+    add_archive,
+    add_command,
+    add_overwriting_of_file,
+    archive_of,
+    progress_bar,
+)
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -34,7 +40,7 @@ def add(commands: Any) -> None:
     command.add_argument(
         "-o", "--output", type=Path, metavar="FILE", help="write the findings as an ECSV table"
     )
-    command.add_argument("--overwrite", action="store_true", help="replace the output file")
+    add_overwriting_of_file(command)
     command.add_argument(
         "--all", action="store_true", help="list each finding, not one line for many runs"
     )
@@ -44,13 +50,15 @@ def run(arguments: argparse.Namespace) -> int:
     """Check, tell, and write."""
     from obscluster.check import check_archive, describe_findings, severity_counts
     from obscluster.engine import get_engine
+    from obscluster.files.output import check_file
     from obscluster.store import DataStore
 
     engine = get_engine(arguments.workers)
     # Before the work, not after it.
-    if arguments.output is not None:
-        _check_output(arguments.output, arguments.overwrite)
     data_store = DataStore.from_dir(*archive_of(arguments), strict=False)
+    if arguments.output is not None:
+        manner = arguments.overwrite, arguments.force, data_store.base_dir
+        check_file(arguments.output, *manner)
     total = len(data_store.obs_ids)
     findings = check_archive(
         data_store, engine, lambda results: progress_bar(results, total, "checked")
@@ -58,34 +66,16 @@ def run(arguments: argparse.Namespace) -> int:
     width = min(max(shutil.get_terminal_size((100, 24)).columns, 80), 120)
     print(describe_findings(findings, every=arguments.all, width=width))
     if arguments.output is not None:
-        _write(findings, arguments.output)
+        _write(findings, arguments.output, *manner)
         print(f"\nfindings in {arguments.output}")
     return 1 if severity_counts(findings)["error"] else 0
 
 
-def _check_output(output: Path, overwrite: bool) -> None:
-    from obscluster.exceptions import RequestError
+def _write(findings: Table, output: Path, overwrite: bool, force: bool, archive: Path) -> None:
+    from obscluster.files.checksums import UNSEALED
+    from obscluster.files.output import write_file
 
-    if not output.absolute().parent.is_dir():
-        raise RequestError(f"output {output}: no such directory {output.parent}")
-    if output.is_dir():
-        raise RequestError(f"output {output}: is a directory; name a file")
-    if output.exists() and not overwrite:
-        raise RequestError(f"output {output}: exists; name another, or pass --overwrite")
-    if not output.absolute().parent.stat().st_mode & 0o222:
-        # Modes count for root too.
-        raise RequestError(f"output {output}: {output.parent} is read-only; name another place")
-
-
-def _write(findings: Table, output: Path) -> None:
-    """Write the table beside its place, and put it there when it is whole."""
-    from obscluster.exceptions import RequestError
-
-    partial = output.with_name(f".{output.name}.{os.getpid()}.partial")
-    try:
-        findings.write(partial, format="ascii.ecsv", overwrite=True)
-        partial.replace(output)
-    except OSError as error:
-        raise RequestError(f"output {output}: cannot be written ({error.strerror})") from None
-    finally:
-        partial.unlink(missing_ok=True)
+    content = io.StringIO()
+    findings.meta["seal"] = UNSEALED
+    findings.write(content, format="ascii.ecsv")
+    write_file(output, content.getvalue(), overwrite, force, archive)

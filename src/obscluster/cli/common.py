@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-__all__ = ["add_archive", "add_command", "archive_config", "archive_of", "progress_bar"]
+__all__ = [
+    "add_archive",
+    "add_command",
+    "add_overwriting_of_file",
+    "add_trust",
+    "archive_config",
+    "archive_of",
+    "progress_bar",
+    "writing",
+]
 
 
 def add_command(
@@ -55,6 +66,39 @@ def add_archive(command: argparse.ArgumentParser, optional: bool = False) -> Non
             help=f"the {kind}-index, where it is not {kind}-index.fits.gz; with number or name of "
             "the HDU where the file has several tables: 'index.fits[2]'",
         )
+
+
+def add_overwriting_of_file(command: argparse.ArgumentParser) -> None:
+    """Describe when a single file is replaced."""
+    command.add_argument(
+        "--overwrite", action="store_true", help="replace a file that is there, if it is as written"
+    )
+    command.add_argument(
+        "--force", action="store_true", help="replace any file, also one that was changed since"
+    )
+
+
+def add_trust(command: argparse.ArgumentParser) -> None:
+    """Describe when results are read that are not those that were written."""
+    command.add_argument(
+        "--trust",
+        action="store_true",
+        help="read results although their files changed since they were written",
+    )
+
+
+@contextmanager
+def writing(output: Path | None, overwrite: bool, archive: Path | str | None) -> Iterator[None]:
+    """Hold the output of a command, if it has one, from before the work to its end."""
+    if output is None:
+        yield
+        return
+    from obscluster.files.output import reserved
+    from obscluster.gadf.index import expand_path
+
+    place = expand_path(archive) if isinstance(archive, str) else archive
+    with reserved(output, overwrite, place):
+        yield
 
 
 def archive_of(arguments: argparse.Namespace) -> tuple[str, str | None, str | None]:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from obscluster.cli.common import add_command
+from obscluster.cli.common import add_command, add_trust
 
 EXAMPLES = """\
 example:
@@ -20,6 +20,7 @@ def add(commands: Any) -> None:
     command = add_command(commands, "compare", "compare two groupings", EXAMPLES, run)
     for name in ("first", "second"):
         command.add_argument(name, type=Path, help="groups.yaml, or the directory that has it")
+    add_trust(command)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -27,5 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
     from obscluster.assessment import compare
     from obscluster.grouping.base import Grouping
 
-    print(compare(Grouping.read(arguments.first), Grouping.read(arguments.second)))
+    paths = (arguments.first, arguments.second)
+    first, second = (Grouping.read(path, arguments.trust) for path in paths)
+    print(compare(first, second))
     return 0

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from obscluster.cli.common import add_command, progress_bar
+from obscluster.cli.common import add_command, add_trust, progress_bar, writing
 
 EXAMPLES = """\
 examples:
@@ -43,6 +43,7 @@ def add(commands: Any) -> None:
     command.add_argument(
         "--losses", type=Path, help="losses.ecsv of `obscluster assess`, to go beside"
     )
+    add_trust(command)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -50,28 +51,33 @@ def run(arguments: argparse.Namespace) -> int:
     from obscluster.reduction import make_reduce_config, read_reduce_config, require_gammapy
 
     require_gammapy()
-    from obscluster.reduction import fit_datasets, read_reduction, write_fit
-    from obscluster.results import check_output
+    from obscluster.reduction import compare_groupings, fit_datasets, read_reduction, write_fit
+    from obscluster.reduction.comparison import describe_comparison
 
-    reduction = read_reduction(arguments.datasets)
+    reduction = read_reduction(arguments.datasets, arguments.trust)
     settings = make_reduce_config(reduction.record["config"])
     if arguments.config is not None:
         settings = read_reduce_config(arguments.config)
     content = settings.fit.model_dump() | _asked(arguments)
     config = make_reduce_config({"fit": content}).fit
     output = arguments.output or arguments.datasets / "fit"
-    check_output(output, arguments.overwrite)
-    # What is missing is told before the work, not after.
-    losses = _losses(arguments.losses)
-    if arguments.compare:
-        reduction.require_runs()
-    fit = fit_datasets(reduction.read(), config, reduction.position)
-    files = write_fit(fit, reduction, output, arguments.overwrite, not arguments.no_plots)
+    with writing(output, arguments.overwrite, reduction.archive):
+        # What is missing is told before the work, not after.
+        losses = _losses(arguments.losses)
+        if arguments.compare:
+            reduction.require_runs()
+        fit = fit_datasets(reduction.read(), config, reduction.position)
+        comparison = None
+        if arguments.compare:
+            comparison = compare_groupings(reduction, config, losses=losses, progress=progress_bar)
+        files = write_fit(
+            fit, reduction, output, arguments.overwrite, not arguments.no_plots, comparison
+        )
     print(fit)
     if fit.messages:
         print(f"  Gammapy gave {sum(fit.messages.values())} warnings, see fit.yaml")
-    if arguments.compare:
-        files += _compare(reduction, config, losses, output)
+    if comparison is not None:
+        print(f"\n{describe_comparison(comparison)}")
     print(f"\nresults in {output}: {', '.join(sorted(files))}")
     return 0 if fit.success else 1
 
@@ -96,12 +102,3 @@ def _losses(path: Path | None) -> Any:
         return Table.read(path, format="ascii.ecsv")
     except (OSError, ValueError) as error:
         raise RequestError(f"losses {path}: cannot be read ({error})") from None
-
-
-def _compare(reduction: Any, config: Any, losses: Any, output: Path) -> list[str]:
-    from obscluster.reduction import compare_groupings, write_comparison
-    from obscluster.reduction.comparison import describe_comparison
-
-    table = compare_groupings(reduction, config, losses=losses, progress=progress_bar)
-    print(f"\n{describe_comparison(table)}")
-    return write_comparison(table, output, overwrite=True)

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from obscluster.cli.common import add_archive, add_command, progress_bar
+from obscluster.cli.common import add_archive, add_command, progress_bar, writing
 from obscluster.cli.run_arguments import add_runs, runs_config
 from obscluster.cli.source_arguments import add_source, source_config
 
@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     from obscluster.config import make_config
     from obscluster.exceptions import RequestError
     from obscluster.pipeline import drop_incomplete
-    from obscluster.results import check_output, write_frontier
+    from obscluster.results import write_frontier
     from obscluster.stacking import frontier, scores_of
     from obscluster.summary import describe_frontier, note_lines
 
@@ -52,19 +52,19 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.max_groups is not None and arguments.max_groups < 1:
         raise RequestError(f"--max-groups {arguments.max_groups}; expected at least 1")
     config = make_config(runs_config(arguments) | source_config(arguments))
-    if arguments.output is not None:
-        check_output(arguments.output, arguments.overwrite)
-    selected = select_runs(config)
-    config = with_features(config, selected.obs_table)
-    runs = characterise(config, progress_bar, selected)
-    if config.features.missing == "drop-feature":
-        runs = drop_incomplete(runs)
-    scores = scores_of(config, runs, progress_bar)
-    table = frontier(config, runs, scores, arguments.max_groups)
-    # Written first: whoever reads the text may stop halfway.
     files = []
-    if arguments.output is not None:
-        files = write_frontier(table, arguments.output, arguments.overwrite)
+    with writing(arguments.output, arguments.overwrite, arguments.archive):
+        selected = select_runs(config)
+        config = with_features(config, selected.obs_table)
+        runs = characterise(config, progress_bar, selected)
+        if config.features.missing == "drop-feature":
+            runs = drop_incomplete(runs)
+        scores = scores_of(config, runs, progress_bar)
+        table = frontier(config, runs, scores, arguments.max_groups)
+        # Written first: whoever reads the text may stop halfway.
+        if arguments.output is not None:
+            archive = selected.data_store.base_dir
+            files = write_frontier(table, arguments.output, arguments.overwrite, archive)
     print(describe_frontier(table))
     for line in note_lines(runs.features):
         print(line)

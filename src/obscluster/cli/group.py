@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from obscluster.cli.common import add_archive, add_command, progress_bar
+from obscluster.cli.common import add_archive, add_command, progress_bar, writing
 from obscluster.cli.group_arguments import (
     METHODS,
     OPTIONS,
@@ -66,13 +66,13 @@ def run(arguments: argparse.Namespace) -> int:
     """Group, write, and tell."""
     from obscluster.config import make_config
     from obscluster.pipeline import group_observations, write_results
-    from obscluster.results import check_output
 
     config = make_config(_config_content(arguments))
+    output, overwrite = arguments.output, arguments.overwrite
     # Before the work, not after it.
-    check_output(arguments.output, arguments.overwrite)
-    result = group_observations(config, progress_bar)
-    files = write_results(result, arguments.output, arguments.overwrite, not arguments.no_plots)
+    with writing(output, overwrite, arguments.archive):
+        result = group_observations(config, progress_bar)
+        files = write_results(result, output, overwrite, not arguments.no_plots)
     print_result(result)
     print(f"\nresults in {arguments.output}: {', '.join(files)}")
     return 0

@@ -6,7 +6,12 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from obscluster.cli.common import add_archive, add_command, archive_config
+from obscluster.cli.common import (
+    add_archive,
+    add_command,
+    add_overwriting_of_file,
+    archive_config,
+)
 
 EXAMPLES = """\
 examples:
@@ -30,7 +35,7 @@ def add(commands: Any) -> None:
         metavar="FILE",
         help="the description (default: run.yaml)",
     )
-    command.add_argument("--overwrite", action="store_true", help="replace a file that is there")
+    add_overwriting_of_file(command)
     command.add_argument(
         "--all",
         action="store_true",
@@ -43,7 +48,11 @@ def run(arguments: argparse.Namespace) -> int:
     from obscluster.init import write_description
 
     write_description(
-        archive_config(arguments), arguments.output, arguments.overwrite, arguments.all
+        archive_config(arguments),
+        arguments.output,
+        arguments.overwrite,
+        arguments.all,
+        arguments.force,
     )
     print(f"description in {arguments.output}; next: obscluster run {arguments.output} -o results/")
     return 0

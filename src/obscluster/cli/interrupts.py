@@ -1,4 +1,4 @@
-"""Interrupts of the user, wherever they arrive.
+"""Interrupts of the user and requests of the system to end, wherever they arrive.
 
 Python raises an interrupt in whatever happens to run. Some of that cannot raise, such as finalizers
 and callbacks of weak references, and some compiled code drops or renames all errors, such as that
@@ -18,17 +18,26 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sys import UnraisableHookArgs
 
-__all__ = ["no_interrupt_lost"]
+__all__ = ["Interrupt", "no_interrupt_lost"]
 
 # Longer than a callback takes, and shorter than a user waits before trying again.
 _PAUSE = 0.01
 
 
-class _Interrupt(KeyboardInterrupt):
-    """One that calls a function when nothing holds it any more."""
+class Interrupt(KeyboardInterrupt):
+    """One that calls a function when nothing holds it any more.
 
-    def __init__(self, on_end: Callable[[], None]):
+    Parameters
+    ----------
+    number : int
+        The signal.
+    on_end : callable
+        The function.
+    """
+
+    def __init__(self, number: int, on_end: Callable[[], None]):
         super().__init__()
+        self.number = number
         self._on_end = on_end
 
     def __del__(self) -> None:
@@ -37,26 +46,28 @@ class _Interrupt(KeyboardInterrupt):
 
 @contextmanager
 def no_interrupt_lost() -> Iterator[None]:
-    """Within it, an interrupt ends what is done, wherever it arrives.
+    """Within it, an interrupt ends what is done, wherever it arrives, and so does SIGTERM.
 
     It does so in the main thread of a process that leaves interrupts and alarms to Python and the
     system; otherwise it does nothing.
 
     Raises
     ------
-    KeyboardInterrupt
-        If there was an interrupt, even if another error was made of it.
+    Interrupt
+        If there was an interrupt, even if another error was made of it; its number says which.
     """
     if not _can_handle():
         yield
         return
     before = sys.unraisablehook
-    is_asked = is_over = False
+    asked = 0
+    is_over = False
 
-    def on_interrupt(*_: Any) -> None:
-        nonlocal is_asked
-        is_asked = True
-        raise _Interrupt(on_end)
+    def on_interrupt(number: int, _: Any) -> None:
+        nonlocal asked
+        # An alarm repeats what was asked.
+        asked = asked if number == signal.SIGALRM else number
+        raise Interrupt(asked, on_end)
 
     def on_end() -> None:
         if not is_over:
@@ -64,24 +75,30 @@ def no_interrupt_lost() -> Iterator[None]:
             signal.setitimer(signal.ITIMER_REAL, _PAUSE)
 
     def on_unraisable(unraisable: UnraisableHookArgs) -> None:
-        if not issubclass(unraisable.exc_type, _Interrupt):
+        if not issubclass(unraisable.exc_type, Interrupt):
             before(unraisable)
 
     sys.unraisablehook = on_unraisable
     signal.signal(signal.SIGALRM, on_interrupt)
     signal.signal(signal.SIGINT, on_interrupt)
+    terminate = signal.signal(signal.SIGTERM, on_interrupt)
     try:
         yield
     except Exception as error:
-        if is_asked:
-            raise KeyboardInterrupt from error
+        if asked:
+            raise Interrupt(asked, _nothing) from error
         raise
     finally:
         is_over = True
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, terminate)
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         sys.unraisablehook = before
+
+
+def _nothing() -> None:
+    pass
 
 
 def _can_handle() -> bool:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from obscluster.cli.common import add_archive, add_command, archive_config, progress_bar
+from obscluster.cli.common import add_archive, add_command, add_trust, archive_config, progress_bar
 
 EXAMPLES = """\
 examples:
@@ -40,6 +40,7 @@ def add(commands: Any) -> None:
     command.add_argument("--kind", choices=["1d", "3d"], help="spectra or maps (default: 1d)")
     command.add_argument("--keep-runs", action="store_true", help="write the single runs too")
     command.add_argument("--workers", type=int, metavar="N", help="processes (default: 1)")
+    add_trust(command)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -66,6 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
         archive_config(arguments),
         progress_bar,
         arguments.overwrite,
+        arguments.trust,
     )
     _print_groups(reduction.groups)
     if had_fit and not fit.exists():

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from obscluster.cli.common import add_archive, add_command, archive_config, progress_bar
+from obscluster.cli.common import add_archive, add_command, add_trust, archive_config, progress_bar
 
 EXAMPLES = """\
 examples:
@@ -34,7 +34,11 @@ def add(commands: Any) -> None:
         metavar="FILE",
         help="the page (default: report.html with the results)",
     )
+    command.add_argument(
+        "--force", action="store_true", help="replace any file, not only a page that is as written"
+    )
     add_archive(command, optional=True)
+    add_trust(command)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -44,7 +48,12 @@ def run(arguments: argparse.Namespace) -> int:
     # Before the work, not after it.
     require_report()
     path = write_report(
-        arguments.groups, arguments.output, archive_config(arguments), progress=progress_bar
+        arguments.groups,
+        arguments.output,
+        archive_config(arguments),
+        progress=progress_bar,
+        trust=arguments.trust,
+        force=arguments.force,
     )
     print(f"report in {path}, {path.stat().st_size / 1e6:.1f} MB")
     return 0

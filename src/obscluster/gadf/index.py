@@ -39,6 +39,7 @@ __all__ = [
     "expand_path",
     "find_index",
     "has_index",
+    "is_own_index",
     "read_index",
     "split_hdu",
     "whole_number",
@@ -391,6 +392,8 @@ def write_index(table: Table, path: Path) -> None:
                     hdu.header[key if len(key) <= 8 else f"HIERARCH {key}"] = written
                 except ValueError:
                     remarks.append(f"keyword {key} left out")
+        # A fixed text in place of the time, so that the same table gives the same bytes.
+        hdu.add_checksum(when="of this HDU", checksum_keyword="CHECKSUM")
         buffer = io.BytesIO()
         # Keywords of a damaged header, such as an EXTNAME that is no text, stay as they are.
         fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(buffer, output_verify="silentfix+ignore")
@@ -400,6 +403,19 @@ def write_index(table: Table, path: Path) -> None:
     content = buffer.getvalue()
     # Without a time stamp, so that results can be compared byte by byte.
     path.write_bytes(gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
+
+
+def is_own_index(path: Path) -> bool:
+    """Whether a file is an index that obscluster has found by itself, as it was written."""
+    from astropy.io import fits
+
+    try:
+        with warnings.catch_warnings(), fits.open(path, memmap=False) as hdus:
+            warnings.simplefilter("ignore")
+            is_ours = str(hdus[1].header.get("CREATOR")).startswith("obscluster")
+            return is_ours and hdus[1].verify_checksum() == hdus[1].verify_datasum() == 1
+    except (OSError, IndexError, ValueError):
+        return False
 
 
 def _make_writable(table: Table, name: str, remarks: list[str]) -> None:

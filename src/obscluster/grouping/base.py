@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,8 +12,10 @@ import numpy as np
 from astropy.table import QTable, Table, vstack
 from numpy.typing import ArrayLike, NDArray
 
-from obscluster.exceptions import ArchiveError, ObsClusterWarning, RequestError
-from obscluster.files.checksums import checksum
+from obscluster.exceptions import ArchiveError, RequestError
+from obscluster.files.checksums import changed_files, changed_text, check_files, checksum
+from obscluster.files.exchange import repair
+from obscluster.files.output import results_directory
 from obscluster.files.yaml import plain, read_yaml, write_yaml
 from obscluster.grouping import UNASSIGNED
 from obscluster.grouping.rules import Rule, rule_from_record
@@ -24,7 +25,7 @@ from obscluster.grouping.view import grouping_html
 if TYPE_CHECKING:
     from obscluster.store import DataStore
 
-__all__ = ["UNASSIGNED", "Grouping"]
+__all__ = ["UNASSIGNED", "Grouping", "write_grouping"]
 
 RECORD_FILE = "groups.yaml"
 TABLE_FILE = "groups.ecsv"
@@ -268,7 +269,7 @@ class Grouping:
         features: Table | None = None,
         record: Mapping[str, Any] | None = None,
     ) -> list[str]:
-        """Write ``groups.yaml`` and tables.
+        """Write ``groups.yaml`` and tables, all or none.
 
         ``groups.ecsv`` has the labels, ``linkage.ecsv`` the tree, if there is one, and
         ``rule.ecsv`` what a rule needs that compares with earlier runs.
@@ -276,7 +277,7 @@ class Grouping:
         Parameters
         ----------
         directory : str or path
-            An existing directory.
+            Where to; groups that are there are replaced, other files stay.
         features : `~astropy.table.Table`, optional
             Feature table with the same observations in the same order, to go into ``groups.ecsv``.
         record : mapping, optional
@@ -286,56 +287,51 @@ class Grouping:
         -------
         files : list of str
             Names of the files written.
+
+        Raises
+        ------
+        RequestError
+            If the directory cannot be written, or has a file of one of these names that is not
+            of obscluster.
         """
-        directory = Path(directory)
-        table = QTable() if features is None else QTable(features, copy=True)
-        table["obs_id"] = self.obs_ids
-        table["label"] = self.labels
-        table["label"].info.description = "Group, -1 for none"
-        table.meta.clear()
-        tables: dict[str, Table] = {TABLE_FILE: table}
-        if self.linkage is not None:
-            tree = Table(self.linkage, names=_LINKAGE_COLUMNS)
-            for name in ("left", "right", "n_obs"):
-                tree[name] = tree[name].astype(int)
-            tables[LINKAGE_FILE] = tree
-        matrices: list[Table] = []
-        rule = None if self.rule is None else _detached(self.rule.record(), matrices)
-        if matrices:
-            tables[RULE_FILE] = vstack(matrices)
-        for name, content in tables.items():
-            content.write(directory / name, format="ascii.ecsv", overwrite=True)
-        record = {
-            **(record or {}),
-            "parameters": self.parameters,
-            "names": self.names,
-            "remarks": list(self.remarks),
-            "unassigned": self.reasons,
-            "linkage": LINKAGE_FILE if self.linkage is not None else None,
-            "rule": rule,
-            "checksums": {name: checksum(directory / name) for name in tables},
-        }
-        write_yaml(directory / RECORD_FILE, record)
+        with results_directory(Path(directory), "group", overwrite=True) as staging:
+            write_grouping(staging, self, features, record)
         return self.files
 
     @classmethod
-    def read(cls, path: str | os.PathLike[str]) -> Grouping:
+    def read(cls, path: str | os.PathLike[str], trust: bool = False) -> Grouping:
         """Read back what was written.
 
         Parameters
         ----------
         path : str or path
             The directory, or the ``groups.yaml`` in it.
+        trust : bool
+            Read files also if they changed since they were written.
 
         Raises
         ------
         ArchiveError
-            If a file is missing or is not a result of obscluster.
+            If a file is missing, is not a result of obscluster, or changed since it was written.
         """
         path = Path(path)
         if not path.exists():
             raise ArchiveError(f"{path}: no such file; name groups.yaml, or its directory")
         directory = path if path.is_dir() else path.parent
+        repair(directory)
+        before = directory.stat().st_ino
+        try:
+            return cls._read(directory, trust)
+        except ArchiveError:
+            if directory.stat().st_ino == before:
+                raise
+            # A writer has put other results in place meanwhile.
+            return cls._read(directory, trust)
+
+    @classmethod
+    def _read(cls, directory: Path, trust: bool) -> Grouping:
+        if not trust:
+            check_files(directory, ("group",))
         try:
             record = read_yaml(directory / RECORD_FILE)
             table = Table.read(directory / TABLE_FILE, format="ascii.ecsv")
@@ -347,7 +343,8 @@ class Grouping:
             if (directory / RULE_FILE).exists():
                 matrices = Table.read(directory / RULE_FILE, format="ascii.ecsv")
             rule = record["rule"]
-            _warn_of_changes(directory, record["checksums"])
+            if not trust and (changed := changed_files(directory, record["checksums"])):
+                raise ArchiveError(changed_text(directory, changed))
             return cls(
                 table["obs_id"],
                 table["label"],
@@ -364,6 +361,53 @@ class Grouping:
             ) from None
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ArchiveError(f"{directory}: not the files of a grouping ({error})") from None
+
+
+def write_grouping(
+    directory: Path,
+    grouping: Grouping,
+    features: Table | None = None,
+    record: Mapping[str, Any] | None = None,
+) -> None:
+    """Write the files of a grouping into a directory of which nobody knows yet.
+
+    Parameters
+    ----------
+    directory : `~pathlib.Path`
+        Where to, see `obscluster.files.output.results_directory`.
+    grouping : `Grouping`
+        What to write.
+    features, record
+        See `Grouping.write`.
+    """
+    table = QTable() if features is None else QTable(features, copy=True)
+    table["obs_id"] = grouping.obs_ids
+    table["label"] = grouping.labels
+    table["label"].info.description = "Group, -1 for none"
+    table.meta.clear()
+    tables: dict[str, Table] = {TABLE_FILE: table}
+    if grouping.linkage is not None:
+        tree = Table(grouping.linkage, names=_LINKAGE_COLUMNS)
+        for name in ("left", "right", "n_obs"):
+            tree[name] = tree[name].astype(int)
+        tables[LINKAGE_FILE] = tree
+    matrices: list[Table] = []
+    rule = None if grouping.rule is None else _detached(grouping.rule.record(), matrices)
+    if matrices:
+        tables[RULE_FILE] = vstack(matrices)
+    for name, content in tables.items():
+        content.write(directory / name, format="ascii.ecsv")
+    record = {
+        **(record or {}),
+        "parameters": grouping.parameters,
+        "names": grouping.names,
+        "remarks": list(grouping.remarks),
+        "unassigned": grouping.reasons,
+        "linkage": LINKAGE_FILE if grouping.linkage is not None else None,
+        "rule": rule,
+        "checksums": {name: checksum(directory / name) for name in tables},
+    }
+    write_yaml(directory / RECORD_FILE, record)
 
 
 def _detached(content: Any, tables: list[Table]) -> Any:
@@ -396,13 +440,3 @@ def _content_of(rule: Rule | None) -> Any:
     tables: list[Table] = []
     record = plain(_detached(rule.record(), tables))
     return record, [[list(row) for row in table.iterrows()] for table in tables]
-
-
-def _warn_of_changes(directory: Path, checksums: Mapping[str, str]) -> None:
-    changed = [name for name, value in checksums.items() if checksum(directory / name) != value]
-    if changed:
-        warnings.warn(
-            f"{directory}: {', '.join(changed)} changed since {RECORD_FILE} was written",
-            ObsClusterWarning,
-            stacklevel=3,
-        )

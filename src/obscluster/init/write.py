@@ -8,6 +8,9 @@ from pathlib import Path
 
 from obscluster.characterise import open_archive
 from obscluster.exceptions import RequestError
+from obscluster.files.checksums import UNSEALED
+from obscluster.files.output import check_file, write_file
+from obscluster.gadf.index import expand_path
 from obscluster.init.blocks import feature_blocks, first_blocks, grouping_blocks, last_blocks
 from obscluster.init.look import look_at
 from obscluster.obs_table import several_rows
@@ -22,6 +25,7 @@ def write_description(
     path: str | os.PathLike[str],
     overwrite: bool = False,
     verify: bool = False,
+    force: bool = False,
 ) -> str:
     """Write a description that `obscluster.run.run_plan` takes as it is.
 
@@ -32,14 +36,16 @@ def write_description(
     path : str or path
         The YAML file, which appears whole or not at all.
     overwrite : bool
-        Replace a file that is there.
+        Replace a file that is there, if nobody has changed it.
     verify : bool
         Take livetimes from the good time intervals of all runs, rather than from the index.
+    force : bool
+        Replace any file that is there.
 
     Returns
     -------
     text : str
-        What was written.
+        What was written, but for the last line, which has its checksum.
 
     Raises
     ------
@@ -49,17 +55,11 @@ def write_description(
         If the file is there already, or cannot be written.
     """
     path = Path(path)
-    if path.is_dir():
-        raise RequestError(f"output {path}: is a directory; name a file, such as run.yaml")
-    if path.exists() and not overwrite:
-        raise RequestError(f"output {path}: is there already; name another, or pass --overwrite")
+    place = expand_path(archive["path"] if isinstance(archive, Mapping) else os.fspath(archive))
+    check_file(path, overwrite, force, place)
     text = describe_run(archive, verify)
-    staging = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        staging.write_text(text, encoding="utf-8")
-        staging.replace(path)
-    except OSError as error:
-        raise RequestError(f"output {path}: cannot be written ({error.strerror})") from None
+    seal = f"\n# As `obscluster init` wrote it: {UNSEALED}\n"
+    write_file(path, text + seal, overwrite, force, place)
     return text
 
 

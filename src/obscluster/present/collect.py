@@ -51,6 +51,7 @@ def collect(
     archive: Archive | None,
     assessment: Assessment | None,
     progress: Progress | None,
+    trust: bool = False,
 ) -> ReportContent:
     """All that the page tells."""
     # Loads Matplotlib.
@@ -66,7 +67,9 @@ def collect(
         # What the index does not say is asked from the files.
         obs_table.files = store.obs_table.files
     if assessment is None:
-        assessment = assess_grouping(directory, _MOST_GROUPS, 0, progress, with_losses=False)
+        assessment = assess_grouping(
+            directory, _MOST_GROUPS, 0, progress, with_losses=False, trust=trust
+        )
     partitions = _partitions(grouping, assessment)
     losses = assessment.losses
     by_number: dict[int, float] = {}

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 
 from obscluster.assess import Assessment
 from obscluster.characterise import Progress
 from obscluster.exceptions import RequestError
+from obscluster.files.checksums import UNSEALED
+from obscluster.files.output import check_file, write_file
 from obscluster.present.collect import collect
 from obscluster.results import read_grouping
 
@@ -43,6 +44,8 @@ def write_report(
     archive: str | Mapping[str, str] | None = None,
     assessment: Assessment | None = None,
     progress: Progress | None = None,
+    trust: bool = False,
+    force: bool = False,
 ) -> Path:
     """Write a page that shows a grouping to someone who was not there.
 
@@ -63,6 +66,10 @@ def write_report(
         What the grouping is worth; found out unless given.
     progress : callable, optional
         ``progress(iterable, total, what)`` wraps long loops.
+    trust : bool
+        Read results also if their files changed since they were written.
+    force : bool
+        Replace any file. Otherwise only a page is replaced that is as it was written.
 
     Returns
     -------
@@ -80,35 +87,12 @@ def write_report(
     require_report()
     from obscluster.report.html import render
 
-    grouping, record, features, directory = read_grouping(results)
+    grouping, record, features, directory = read_grouping(results, trust)
     path = directory / REPORT_FILE if output is None else Path(output)
+    place = Path(str(record.get("archive") or path / "no archive"))
     # Before the work, not after it.
-    _check_output(path)
-    content = collect(directory, grouping, record, features, archive, assessment, progress)
-    _write(path, render(content))
+    check_file(path, True, force, place)
+    content = collect(directory, grouping, record, features, archive, assessment, progress, trust)
+    page = f"{render(content)}<!-- {UNSEALED} -->\n"
+    write_file(path, page, True, force, place)
     return path
-
-
-def _check_output(path: Path) -> None:
-    if path.is_dir():
-        raise RequestError(f"output {path}: is a directory; name a file, such as report.html")
-    place = next(parent for parent in path.absolute().parents if parent.exists())
-    if not place.is_dir():
-        raise RequestError(f"output {path}: cannot be written, {place} is a file")
-    if not place.stat().st_mode & 0o222:
-        # Modes count for root too.
-        raise RequestError(f"output {path}: {place} is read-only; name another place")
-
-
-def _write(path: Path, page: str) -> None:
-    """Write a file, whole or not at all."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(page, encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        raise RequestError(f"output {path}: cannot be written ({error.strerror})") from None
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)

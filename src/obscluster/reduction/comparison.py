@@ -15,6 +15,7 @@ from astropy.table import Column, QTable, Table
 from gammapy.datasets import Datasets
 
 from obscluster.exceptions import RequestError
+from obscluster.files.output import results_directory
 from obscluster.reduction.config import FitConfig, ReduceConfig, make_reduce_config
 from obscluster.reduction.files import COMPARISON_FILE
 from obscluster.reduction.fit import JointFit, fit_datasets
@@ -22,7 +23,7 @@ from obscluster.reduction.geometry import empty_map_dataset, is_spectrum
 from obscluster.reduction.messages import captured
 from obscluster.reduction.models import SOURCE_NAME
 from obscluster.reduction.result import Reduction, read_reduction
-from obscluster.results import staged_directory, versions
+from obscluster.results import versions
 
 __all__ = ["compare_groupings", "describe_comparison", "write_comparison"]
 
@@ -246,8 +247,13 @@ def write_comparison(
     overwrite : bool
         Replace earlier results in it.
     """
-    with staged_directory(Path(output), overwrite) as staging:
-        content = table.copy()
-        content.meta["versions"] = versions()
-        content.write(staging / COMPARISON_FILE, format="ascii.ecsv")
+    with results_directory(Path(output), "compare", overwrite) as staging:
+        write_table(table, staging)
     return [COMPARISON_FILE]
+
+
+def write_table(table: QTable, directory: Path) -> None:
+    """Write a comparison into a directory of results that are not in place yet."""
+    content = table.copy()
+    content.meta["versions"] = versions()
+    content.write(directory / COMPARISON_FILE, format="ascii.ecsv")

@@ -9,8 +9,7 @@ from typing import Any
 from gammapy.modeling.models import Models
 from gammapy.utils.scripts import to_yaml, write_yaml
 
-from obscluster.exceptions import ArchiveError
-from obscluster.files.yaml import plain, read_yaml
+from obscluster.files.yaml import plain
 from obscluster.reduction.stack import GroupStack
 
 __all__ = [
@@ -22,7 +21,6 @@ __all__ = [
     "RECORD_FILE",
     "RUNS_FILE",
     "RUNS_MODELS_FILE",
-    "recorded_files",
     "write_datasets",
     "write_lists",
 ]
@@ -92,19 +90,3 @@ def write_lists(directory: Path, groups: Mapping[str, Any]) -> None:
 
 def _write_list(path: Path, entries: list[dict[str, Any]]) -> None:
     write_yaml(to_yaml({"datasets": entries}), path, checksum=True)
-
-
-def recorded_files(record: Path) -> set[str]:
-    """Files that an earlier result says are its own, by plain name.
-
-    Parameters
-    ----------
-    record : `~pathlib.Path`
-        ``reduction.yaml`` or ``fit.yaml``; if it is not there, nothing is known.
-    """
-    try:
-        files = read_yaml(record).get("files")
-    except ArchiveError:
-        return set()
-    names = files if isinstance(files, list) else []
-    return {name for name in names if isinstance(name, str) and Path(name).name == name}

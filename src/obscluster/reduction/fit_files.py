@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 from astropy import units as u
-from astropy.table import Table
+from astropy.table import QTable, Table
 
+from obscluster.files.output import results_directory
 from obscluster.files.yaml import write_yaml
+from obscluster.reduction.comparison import write_table
 from obscluster.reduction.config import make_reduce_config
-from obscluster.reduction.files import COMPARISON_FILE, FIT_FILE, MODELS_FILE, recorded_files
+from obscluster.reduction.files import FIT_FILE, MODELS_FILE
 from obscluster.reduction.fit import JointFit
 from obscluster.reduction.messages import captured
 from obscluster.reduction.result import Reduction
@@ -23,7 +25,7 @@ from obscluster.reduction.tables import (
     residual_table,
     spectrum_table,
 )
-from obscluster.results import staged_directory, versions
+from obscluster.results import versions
 
 __all__ = ["write_fit"]
 
@@ -34,6 +36,7 @@ def write_fit(
     output: str | os.PathLike[str],
     overwrite: bool = False,
     plots: bool = True,
+    comparison: QTable | None = None,
 ) -> list[str]:
     """Write a fit: record, tables, models, flux points and plots.
 
@@ -49,6 +52,8 @@ def write_fit(
         Replace earlier results in it.
     plots : bool
         Draw plots as PNG.
+    comparison : `~astropy.table.QTable`, optional
+        See `~obscluster.reduction.comparison.compare_groupings`; written beside the fit.
 
     Returns
     -------
@@ -68,19 +73,19 @@ def write_fit(
         if points is not None:
             tables["flux_points.ecsv"] = points
     output = Path(output)
+    archive = reduction.archive
     # A comparison is written after the fit that it belongs to.
-    stale = recorded_files(output / FIT_FILE) | {COMPARISON_FILE}
-    with staged_directory(output, overwrite) as staging:
+    with results_directory(output, "fit", overwrite, archive, with_kinds=("compare",)) as staging:
         for name, table in tables.items():
             table.write(staging / name, format="ascii.ecsv")
         with captured():
             fit.models.write(staging / MODELS_FILE, checksum=True)
+        if comparison is not None:
+            write_table(comparison, staging)
         if plots:
             _draw(fit, reduction, staging, tables)
         files = sorted({path.name for path in staging.iterdir()} | {FIT_FILE})
-        write_yaml(staging / FIT_FILE, _record(fit, reduction, dict(messages), files))
-    for name in stale - set(files):
-        (output / name).unlink(missing_ok=True)
+        write_yaml(staging / FIT_FILE, _record(fit, reduction, output, dict(messages), files))
     return files
 
 
@@ -104,14 +109,14 @@ def _draw(fit: JointFit, reduction: Reduction, staging: Path, tables: dict[str, 
 
 
 def _record(
-    fit: JointFit, reduction: Reduction, messages: dict[str, int], files: list[str]
+    fit: JointFit, reduction: Reduction, output: Path, messages: dict[str, int], files: list[str]
 ) -> dict[str, Any]:
     table = fit.parameters
     free = ~np.asarray(table["frozen"])
     return {
         "obscluster": "joint fit of groups",
         "versions": {**versions(), "gammapy": version("gammapy")},
-        "reduction": str(reduction.directory.absolute()),
+        "reduction": _place_of(reduction.directory.absolute(), output.absolute()),
         "config": fit.config.model_dump(),
         "datasets": list(fit.datasets.names),
         "runs_left_out": reduction.skipped,
@@ -132,3 +137,10 @@ def _record(
         "messages": {**fit.messages, **messages},
         "files": files,
     }
+
+
+def _place_of(datasets: Path, output: Path) -> str:
+    """Where the datasets are: relative to a fit in or beside them, since they move together."""
+    if output.parent in (datasets, datasets.parent):
+        return os.path.relpath(datasets, output)
+    return str(datasets)

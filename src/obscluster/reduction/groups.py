@@ -23,6 +23,8 @@ from obscluster.characterise import open_archive
 from obscluster.config import relocated
 from obscluster.exceptions import ArchiveError, RequestError
 from obscluster.files.checksums import checksum
+from obscluster.files.exchange import link_or_copy
+from obscluster.files.output import check_output, recorded, reserved, results_directory
 from obscluster.files.yaml import read_yaml, write_yaml
 from obscluster.grouping.base import RECORD_FILE as GROUPS_FILE
 from obscluster.grouping.base import Grouping
@@ -33,22 +35,19 @@ from obscluster.reduction.archive import (
 )
 from obscluster.reduction.config import ReduceConfig
 from obscluster.reduction.files import (
-    COMPARISON_FILE,
     FIT_DIRECTORY,
-    FIT_FILE,
     MODELS_FILE,
     RECORD_FILE,
-    recorded_files,
     write_datasets,
     write_lists,
 )
 from obscluster.reduction.makers import Outcome, Plan, make_plan, reduce_runs
 from obscluster.reduction.messages import captured
 from obscluster.reduction.models import starting_models
-from obscluster.reduction.parts import GROUP_FILE, find_complete, group_key
+from obscluster.reduction.parts import GROUP_FILE, PARTS, find_complete, group_key
 from obscluster.reduction.result import Reduction
 from obscluster.reduction.stack import GroupStack
-from obscluster.results import check_output, staged_directory, versions
+from obscluster.results import versions
 from obscluster.store import DataStore
 from obscluster.target import resolve_target
 
@@ -64,6 +63,7 @@ def reduce_groups(
     archive: str | os.PathLike[str] | Mapping[str, str] | DataStore | None = None,
     progress: Progress | None = None,
     overwrite: bool = False,
+    trust: bool = False,
 ) -> Reduction:
     """Reduce the runs of each group and stack them to one dataset per group.
 
@@ -83,6 +83,8 @@ def reduce_groups(
     overwrite : bool
         Replace earlier results in the output; groups in it that are as asked are kept. A fit in
         it, of datasets that change, is removed.
+    trust : bool
+        Read the files of the groups also if they changed since they were written.
 
     Returns
     -------
@@ -97,7 +99,7 @@ def reduce_groups(
     """
     output = Path(output)
     check_output(output, overwrite)
-    grouping, asked = _read_groups(groups)
+    grouping, asked = _read_groups(groups, trust)
     if not isinstance(archive, DataStore):
         place = archive if archive is None or isinstance(archive, Mapping) else os.fspath(archive)
         archive = relocated(asked.get("archive"), place)
@@ -108,24 +110,25 @@ def reduce_groups(
     plan = make_plan(config, position)
     members = {k: v.tolist() for k, v in grouping.groups.items() if k != "unassigned"}
     keys = {name: group_key(plan, data_store, name, obs_ids) for name, obs_ids in members.items()}
-    parts = output.absolute().parent / f".{output.name}.parts"
-    done = {name: find_complete(name, key, parts, output) for name, key in keys.items()}
-    todo = {name: obs_ids for name, obs_ids in members.items() if done[name] is None}
-    _make_directory(parts)
-    for name in _reduce(todo, plan, data_store, keys, parts, progress):
-        done[name] = parts / name
-    places = {name: place for name, place in done.items() if place is not None}
-    record = _write(output, overwrite, places, parts, plan, data_store)
-    shutil.rmtree(parts)
+    with reserved(output, overwrite, data_store.base_dir, keep=PARTS) as held:
+        parts = held.kept(PARTS)
+        done = {name: find_complete(name, key, parts, output) for name, key in keys.items()}
+        todo = {name: obs_ids for name, obs_ids in members.items() if done[name] is None}
+        for name in _reduce(todo, plan, data_store, keys, parts, progress):
+            done[name] = parts / name
+        places = {name: place for name, place in done.items() if place is not None}
+        record = _write(output, overwrite, places, plan, data_store)
     return Reduction(output, record)
 
 
-def _read_groups(groups: str | os.PathLike[str] | Grouping) -> tuple[Grouping, dict[str, Any]]:
+def _read_groups(
+    groups: str | os.PathLike[str] | Grouping, trust: bool
+) -> tuple[Grouping, dict[str, Any]]:
     """The grouping, and what was asked for when it was made."""
     if isinstance(groups, Grouping):
         return groups, {}
     path = Path(groups)
-    grouping = Grouping.read(path)
+    grouping = Grouping.read(path, trust)
     record = read_yaml((path if path.is_dir() else path.parent) / GROUPS_FILE)
     asked = record.get("config") or {}
     return grouping, {**asked, "archive": relocated(asked.get("archive"), record.get("archive"))}
@@ -141,13 +144,6 @@ def _position(config: ReduceConfig, asked: Mapping[str, Any], data_store: DataSt
             "the groups have no target; say where the source is, such as target: 83.63 22.01"
         )
     return resolve_target(data_store.obs_table, text, frame=frame).position
-
-
-def _make_directory(path: Path) -> None:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RequestError(f"output {path}: cannot be written ({error.strerror})") from None
 
 
 def _reduce(
@@ -199,9 +195,10 @@ def _reduce_group(
             skipped[outcome.obs_id] = reason
         else:
             messages.update(outcome.messages)
-    staging = parts / f".{name}.{os.getpid()}"
+    # No name of a group begins with a dot.
+    staging = parts / f".{name}"
     shutil.rmtree(staging, ignore_errors=True)
-    _make_directory(staging)
+    staging.mkdir()
     with captured() as said:
         datasets = write_datasets(staging, stack)
     files = [name for dataset in datasets for name in dataset["files"]]
@@ -224,14 +221,12 @@ def _write(
     output: Path,
     overwrite: bool,
     places: Mapping[str, Path],
-    parts: Path,
     plan: Plan,
     data_store: DataStore,
 ) -> dict[str, Any]:
     """Put the groups together, and make them appear at once."""
     groups = {name: read_yaml(place / GROUP_FILE) for name, place in places.items()}
     if not any(group["obs_ids"] for group in groups.values()):
-        shutil.rmtree(parts)
         reasons = {why for group in groups.values() for why in group["skipped"].values()}
         more = " ..." if len(reasons) > 3 else ""
         raise RequestError(f"no run can be reduced: {'; '.join(sorted(reasons)[:3])}{more}")
@@ -244,32 +239,19 @@ def _write(
         "position": {"ra": float(plan.position.ra.deg), "dec": float(plan.position.dec.deg)},
         "groups": groups,
     }
-    stale = recorded_files(output / RECORD_FILE)
-    before = _checksums(output)
-    with staged_directory(output, overwrite) as staging:
+    same = {name: group["checksums"] for name, group in groups.items()} == _checksums(output)
+    fit = set() if same else _fit_files(output)
+    with results_directory(output, "reduce", overwrite, data_store.base_dir, drop=fit) as staging:
         for name, group in groups.items():
             for file in group["checksums"]:
-                shutil.copy2(places[name] / file, staging)
+                link_or_copy(places[name] / file, staging / file)
         write_lists(staging, groups)
         names = [name for name, group in groups.items() if group["obs_ids"]]
         starting_models(plan.config, plan.position, names).write(
             staging / MODELS_FILE, write_covariance=False, checksum=True
         )
         record["files"] = sorted({path.name for path in staging.iterdir()} | {RECORD_FILE})
-        is_new = not output.exists()
-        if is_new:
-            write_yaml(staging / RECORD_FILE, record)
-        else:
-            # Until all files are replaced, no record says what they are.
-            (output / RECORD_FILE).unlink(missing_ok=True)
-            if {name: group["checksums"] for name, group in groups.items()} != before:
-                remove_fit(output / FIT_DIRECTORY)
-    for name in stale - set(record["files"]):
-        (output / name).unlink(missing_ok=True)
-    if not is_new:
-        part = output / f".{RECORD_FILE}.{os.getpid()}"
-        write_yaml(part, record)
-        part.replace(output / RECORD_FILE)
+        write_yaml(staging / RECORD_FILE, record)
     return record
 
 
@@ -282,10 +264,7 @@ def _checksums(output: Path) -> dict[str, Any]:
     return {name: group.get("checksums") for name, group in groups.items()}
 
 
-def remove_fit(directory: Path) -> None:
-    """Take away a fit of datasets that are no more; files that are not its own stay."""
-    names = recorded_files(directory / FIT_FILE)
-    for name in names | ({COMPARISON_FILE} if names else set()):
-        (directory / name).unlink(missing_ok=True)
-    if names and not any(directory.iterdir()):
-        directory.rmdir()
+def _fit_files(output: Path) -> set[str]:
+    """Files of a fit of datasets that will be no more, relative to the output."""
+    names = recorded(output / FIT_DIRECTORY)
+    return {f"{FIT_DIRECTORY}/{name}" for name in names}

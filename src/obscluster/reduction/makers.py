@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
 import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -44,7 +43,7 @@ from obscluster.reduction.geometry import (
 from obscluster.reduction.mask import safe_mask_maker
 from obscluster.reduction.messages import captured
 from obscluster.reduction.ring import RingRegionBackgroundMaker
-from obscluster.workers import interrupts_later
+from obscluster.workers import interrupts_later, leave_interrupts_to_parent
 
 __all__ = ["Outcome", "Plan", "make_plan", "reduce_observation", "reduce_runs", "run_name"]
 
@@ -149,7 +148,7 @@ def reduce_runs(
 
 def _as_worker() -> None:
     """Leave interrupts to the main process, and end with it even if it is killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    leave_interrupts_to_parent()
 
     def end_with_parent() -> None:
         parent = multiprocessing.parent_process()

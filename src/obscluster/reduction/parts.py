@@ -14,14 +14,17 @@ import numpy as np
 
 from obscluster.exceptions import ArchiveError
 from obscluster.files.checksums import checksum
+from obscluster.files.exchange import link_or_copy
 from obscluster.files.yaml import read_yaml, write_yaml
 from obscluster.reduction.files import RECORD_FILE
 from obscluster.reduction.makers import Plan
 from obscluster.store import DataStore
 
-__all__ = ["GROUP_FILE", "find_complete", "group_key"]
+__all__ = ["GROUP_FILE", "PARTS", "find_complete", "group_key"]
 
 GROUP_FILE = "group.yaml"
+# Directory of the groups that are complete.
+PARTS = "parts"
 
 
 def group_key(plan: Plan, data_store: DataStore, name: str, obs_ids: list[int]) -> str:
@@ -90,5 +93,5 @@ def _copy_part(source: Path, target: Path, record: Mapping[str, Any]) -> None:
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
     for name in record["checksums"]:
-        shutil.copy2(source / name, target)
+        link_or_copy(source / name, target / name)
     write_yaml(target / GROUP_FILE, record)

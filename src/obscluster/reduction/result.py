@@ -12,6 +12,8 @@ from astropy.coordinates import SkyCoord
 from gammapy.datasets import Datasets
 
 from obscluster.exceptions import ArchiveError, RequestError
+from obscluster.files.checksums import check_files
+from obscluster.files.exchange import repair
 from obscluster.files.yaml import read_yaml
 from obscluster.reduction.files import (
     DATASETS_FILE,
@@ -50,6 +52,12 @@ class Reduction:
     def skipped(self) -> dict[int, str]:
         """Runs that were left out, and why."""
         return {i: why for group in self.groups.values() for i, why in group["skipped"].items()}
+
+    @property
+    def archive(self) -> Path | None:
+        """Where the runs were read, if the record says so."""
+        archive = self.record.get("archive")
+        return Path(archive) if archive and isinstance(archive, str) else None
 
     @property
     def position(self) -> SkyCoord:
@@ -92,15 +100,25 @@ class Reduction:
             )
 
 
-def read_reduction(directory: str | os.PathLike[str]) -> Reduction:
+def read_reduction(directory: str | os.PathLike[str], trust: bool = False) -> Reduction:
     """What `reduce_groups` has written.
+
+    Parameters
+    ----------
+    directory : str or path
+        Where it is.
+    trust : bool
+        Read files also if they changed since they were written.
 
     Raises
     ------
     ArchiveError
-        If the directory does not hold it.
+        If the directory does not hold it, or files changed since they were written.
     """
     path = Path(directory)
+    repair(path)
+    if not trust:
+        check_files(path, ("reduce",))
     record = read_yaml(path / RECORD_FILE)
     missing = [key for key in ("groups", "position", "config") if key not in record]
     if missing:

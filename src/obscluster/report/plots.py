@@ -13,7 +13,6 @@ writes a picture.
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from obscluster.columns import is_numeric
 from obscluster.exceptions import RequestError
+from obscluster.files.output import write_file
 from obscluster.grouping.base import UNASSIGNED
 from obscluster.report.columns import (
     Values,
@@ -261,12 +261,4 @@ def save_figure(
     image = io.BytesIO()
     # The bounding box includes a legend outside of the axes; the version of Matplotlib is left out.
     figure.savefig(image, format="png", dpi=dpi, bbox_inches="tight", metadata={"Software": None})
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_bytes(image.getvalue())
-        partial.replace(path)
-    except OSError as error:
-        raise RequestError(f"cannot write the figure to {path}: {error.strerror}") from error
-    finally:
-        partial.unlink(missing_ok=True)
+    write_file(Path(path), image.getvalue(), force=True)

@@ -44,7 +44,6 @@ def reduce_and_fit(work: Work, settings: ReduceConfig) -> Any:
 
     def do_reduce() -> list[str]:
         work.steps.discard("fit")
-        work.steps.start("reduce")
         reduce_groups(work.output, settings, datasets, None, work.progress, overwrite=True)
         return [f"{DATASETS}/{name}" for name in read_reduction(datasets).record["files"]]
 

@@ -1,31 +1,32 @@
 """What the steps of a run have left in its output, and of which inputs.
 
 A step that is complete has an entry in ``steps/steps.yaml``: a fingerprint of everything that it
-depends on, and the checksums of its files. The entry goes before the files are replaced and comes
-back when the last of them is there, so that whatever happens in between, a step with an entry is
-complete.
+depends on, and the checksums of its files. Steps are done in a directory beside the output, which
+takes its place as a whole when all are done, or when an error or the user ends the run. A run that
+is killed leaves that directory, and the next one goes on in it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from obscluster.exceptions import ArchiveError, RequestError
-from obscluster.files.checksums import checksum
+from obscluster.exceptions import ArchiveError
+from obscluster.files.checksums import LIST_FILE, checksum, listed
+from obscluster.files.exchange import NEW, carry, files_in
+from obscluster.files.output import LEFT, Output, recorded, reserved, write_list
 from obscluster.files.yaml import plain, read_yaml, write_yaml
-from obscluster.results import check_output
 
 __all__ = ["STEPS_DIRECTORY", "Steps", "fingerprint", "opened_steps"]
 
 STEPS_DIRECTORY = "steps"
 STEPS_FILE = "steps.yaml"
+_WORK = "work"
 
 
 def fingerprint(value: Any) -> str:
@@ -41,10 +42,16 @@ class Steps:
     ----------
     output : `~pathlib.Path`
         Directory of the results.
+
+    Attributes
+    ----------
+    is_changed : bool
+        Whether a step was done or discarded since.
     """
 
     def __init__(self, output: Path):
         self.output = output
+        self.is_changed = False
         self._entries: dict[str, Any] = {}
         try:
             entries = read_yaml(self._file).get("steps")
@@ -107,11 +114,6 @@ class Steps:
         changed = [key for key in {**before, **inputs} if before.get(key) != inputs.get(key)]
         return changed or self._changed_files(entry)
 
-    def start(self, name: str) -> None:
-        """Say that the files of a step are about to change."""
-        if self._entries.pop(name, None) is not None:
-            self._write()
-
     def finish(self, name: str, inputs: Mapping[str, str], files: Iterable[str]) -> None:
         """Say that a step is complete.
 
@@ -126,14 +128,16 @@ class Steps:
         """
         checksums = {file: checksum(self.output / file) for file in sorted(files)}
         self._entries[name] = {"inputs": dict(inputs), "files": checksums}
+        self.is_changed = True
         self._write()
 
     def discard(self, name: str) -> None:
         """Remove the files of a step that are as it has left them, and its entry."""
-        entry = self._entries.get(name)
+        entry = self._entries.pop(name, None)
         if entry is None:
             return
-        self.start(name)
+        self.is_changed = True
+        self._write()
         directories = set()
         for file, value in entry["files"].items():
             path = self.output / file
@@ -141,8 +145,20 @@ class Steps:
                 path.unlink()
                 directories.add(path.parent)
         for directory in directories - {self.output, self.directory}:
-            if directory.is_dir() and not any(directory.iterdir()):
-                directory.rmdir()
+            if {path.name for path in directory.iterdir()} <= {LIST_FILE}:
+                shutil.rmtree(directory)
+
+    @property
+    def files(self) -> set[str]:
+        """Files of all steps that are complete, their lists and records, relative to the output."""
+        named = {file for entry in self._entries.values() for file in entry["files"]}
+        named = {file for file in named if _is_inside(file)}
+        lists = {(Path(file).parent / LIST_FILE).as_posix() for file in named}
+        # What a reduction has left that was interrupted.
+        left = {path.name for path in self.output.glob(f"{LEFT}/") if path.is_dir()}
+        waiting = {f"{name}/{file}" for name in left for file in files_in(self.output / name)}
+        found = {*named, *lists, *waiting, f"{STEPS_DIRECTORY}/{STEPS_FILE}"}
+        return {file for file in found if (self.output / file).is_file()}
 
     def _changed_files(self, entry: Mapping[str, Any]) -> list[str]:
         return [
@@ -160,8 +176,10 @@ class Steps:
 
 
 @contextmanager
-def opened_steps(output: Path, overwrite: bool = False) -> Iterator[Steps]:
-    """The steps of an output, which nobody else may change meanwhile.
+def opened_steps(
+    output: Path, overwrite: bool = False, archive: Path | None = None
+) -> Iterator[Steps]:
+    """The steps of an output, in a directory that takes its place in the end.
 
     Parameters
     ----------
@@ -169,68 +187,44 @@ def opened_steps(output: Path, overwrite: bool = False) -> Iterator[Steps]:
         Directory of the results.
     overwrite : bool
         Begin anew; needed where there is something else in the directory.
+    archive : `~pathlib.Path`, optional
+        Directory of the archive, where nothing is written.
 
     Raises
     ------
     RequestError
-        If the output cannot be written, holds something else, or another run is at work in it.
+        If the output cannot be written, holds something else, or another command is at work in it.
     """
     ours = (output / STEPS_DIRECTORY / STEPS_FILE).is_file()
-    check_output(output, overwrite or ours or _is_interrupted(output))
-    steps = Steps(output)
-    try:
-        steps.directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RequestError(f"output {output}: cannot be written ({error.strerror})") from None
-    with _locked(steps.directory, output):
-        _remove_partial(output)
-        if overwrite:
-            for name in steps.names:
-                steps.discard(name)
-        yield steps
-
-
-@contextmanager
-def _locked(directory: Path, output: Path) -> Iterator[None]:
-    """Hold a lock that ends with the process, however it ends."""
-    try:
-        import fcntl
-    except ImportError:
-        # Windows has none; two runs in one output are then for the user to avoid.
-        yield
-        return
-    handle = os.open(directory, os.O_RDONLY)
-    try:
+    # To begin anew is to do what an earlier run has done, too.
+    keep = None if overwrite else _WORK
+    with reserved(output, overwrite or ours, archive, keep) as held:
+        before = Steps(held.place)
+        tree = held.kept(_WORK)
+        if not any(tree.iterdir()) and not overwrite:
+            carry(held.place, tree, before.files)
+        steps = Steps(tree)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RequestError(
-                f"output {output}: another run is at work in it; wait for it, or name another "
-                "directory"
-            ) from None
-        except OSError:
-            # A file system without locks.
-            pass
-        yield
-    finally:
-        os.close(handle)
+            yield steps
+        except BaseException:
+            # A step that is complete is not lost, unless others had to go for it.
+            if not (overwrite and before.names):
+                _publish(steps, before, held)
+            raise
+        _publish(steps, before, held)
 
 
-def _is_interrupted(output: Path) -> bool:
-    """Whether all that is there is what a run makes at first."""
-    return output.is_dir() and {path.name for path in output.iterdir()} <= {STEPS_DIRECTORY}
-
-
-def _remove_partial(output: Path) -> None:
-    """Remove what a run that was killed has left half-written."""
-    places = [(output.absolute().parent, f".{output.absolute().name}.*.partial")]
-    places += [(output, ".*.partial"), (output / STEPS_DIRECTORY, "*.partial")]
-    for directory, pattern in places:
-        for path in directory.glob(pattern):
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
+def _publish(steps: Steps, before: Steps, held: Output) -> None:
+    tree, files = steps.output, steps.files
+    if not (steps.is_changed or any(tree.glob(LEFT))):
+        return
+    for name in files_in(tree) - files:
+        path = tree / name
+        path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
+    old = listed(held.place)
+    write_list(tree, held.place, listed(tree))
+    tree.rename(held.container / NEW)
+    held.publish(before.files | recorded(held.place), before.files | set(old.get("group", {})))
 
 
 _PARTS = ("inputs", "files")

@@ -24,6 +24,8 @@ from obscluster.characterise import (
 )
 from obscluster.config import AssessConfig, ReportConfig, RunConfig
 from obscluster.exceptions import ObsClusterWarning, RequestError
+from obscluster.files.exchange import link_or_copy
+from obscluster.files.output import results_directory
 from obscluster.files.yaml import plain, read_yaml, write_yaml
 from obscluster.grouping.base import RECORD_FILE, Grouping
 from obscluster.pipeline import (
@@ -104,9 +106,9 @@ def run_plan(
     selected = select_runs(plan.config)
     plan = replace(plan, config=with_features(plan.config, selected.obs_table))
     check_names(plan, selected)
-    with opened_steps(output, overwrite) as steps:
+    with opened_steps(output, overwrite, selected.data_store.base_dir) as steps:
         say(f"select: {len(selected.obs_table)} of {len(selected.data_store.obs_table)} runs")
-        return Work(plan, output, steps, plots, progress, say).run(selected)
+        return Work(plan, steps.output, steps, plots, progress, say).run(selected)
 
 
 @dataclass(eq=False)
@@ -118,7 +120,7 @@ class Work:
     plan : `~obscluster.run.plan.Plan`
         What to do.
     output : `~pathlib.Path`
-        Directory of the results.
+        Directory that will take the place of the output.
     steps : `~obscluster.run.steps.Steps`
         What is there already.
     plots : bool
@@ -188,10 +190,10 @@ class Work:
 
         def do() -> list[str]:
             features = characterise(config, self.progress, selected).features
-            self.steps.start("features")
-            staging = path.with_suffix(".partial")
-            features.write(staging, format="ascii.ecsv", overwrite=True)
-            staging.replace(path)
+            # Not into the file itself, which may be that of earlier results, too.
+            path.unlink(missing_ok=True)
+            path.parent.mkdir(exist_ok=True)
+            features.write(path, format="ascii.ecsv")
             return [FEATURES_FILE]
 
         self.step("features", feature_inputs(config, selected), do)
@@ -208,7 +210,6 @@ class Work:
             # What is of the earlier groups must not be taken for that of these.
             for later in ("assess", "report", "fit"):
                 self.steps.discard(later)
-            self.steps.start("group")
             found.append(result)
             return write_results(result, self.output, overwrite=True, plots=self.plots)
 
@@ -229,16 +230,17 @@ class Work:
 
     def _update_record(self, config: RunConfig) -> None:
         """Groups that are kept, under a description that differs in what they do not depend on."""
-        path = self.output / RECORD_FILE
-        record = read_yaml(path)
+        record = read_yaml(self.output / RECORD_FILE)
         asked = plain(recorded(config))
-        if record["config"] != asked:
-            staging = self.steps.directory / "groups.partial"
-            write_yaml(staging, record | {"config": asked})
-            entry = self.steps.entry("group")
-            self.steps.start("group")
-            staging.replace(path)
-            self.steps.finish("group", entry["inputs"], entry["files"])
+        if record["config"] == asked:
+            return
+        entry = self.steps.entry("group")
+        with results_directory(self.output, "group", overwrite=True) as staging:
+            for name in entry["files"]:
+                link_or_copy(self.output / name, staging / name)
+            (staging / RECORD_FILE).unlink()
+            write_yaml(staging / RECORD_FILE, record | {"config": asked})
+        self.steps.finish("group", entry["inputs"], entry["files"])
 
     @property
     def assess_settings(self) -> AssessConfig:
@@ -294,12 +296,13 @@ class Work:
             # Loads bokeh, which not everybody has.
             from obscluster.present import write_report
 
-            self.steps.start("report")
             assessment = self.assessment
             if assessment is None and "assess" in self.steps.names:
                 # Kept; the page is the same as if it had just been done.
                 assessment = self.assessed()
-            path = write_report(self.output, assessment=assessment, progress=self.progress)
+            path = write_report(
+                self.output, assessment=assessment, progress=self.progress, force=True
+            )
             return [path.relative_to(self.output).as_posix()]
 
         inputs = {

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import gzip
 import io
-import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from astropy.table import QTable
 
 from obscluster import __version__
 from obscluster.exceptions import RequestError
+from obscluster.files.output import check_outside, replaced_directory
 from obscluster.simulate.binning import SIZES
 from obscluster.simulate.checks import check_choice
 from obscluster.simulate.events import NO_EVENTS, draw_events, events_hdu, gti_hdu
@@ -120,10 +121,8 @@ def simulate(
         zenith_range=zenith_range,
     )
 
-    with _scratch_beside(target) as scratch:
-        # One level down, because the scratch directory itself is private to the user.
-        archive = Path(scratch) / "new"
-        (archive / "data").mkdir(parents=True)
+    with replaced_directory(target, partial(_check_directory, target, overwrite)) as archive:
+        (archive / "data").mkdir()
         entries: list[_IndexEntry] = []
         rows = list(enumerate(zip(runs, generators, strict=True)))
         for i, (run, rng) in rows if progress is None else progress(rows):
@@ -138,22 +137,12 @@ def simulate(
             entries += _write_run(archive / "data" / name, int(run["OBS_ID"]), hdus)
         _write(archive / "obs-index.fits.gz", [_obs_index_hdu(runs)])
         _write(archive / "hdu-index.fits.gz", [_hdu_index_hdu(entries)])
-        _check_directory(target, overwrite)
-        _put_in_place(archive, target, Path(scratch) / "old")
     return Path(directory)
-
-
-def _scratch_beside(target: Path) -> tempfile.TemporaryDirectory[str]:
-    """Temporary directory on the same disk, from which the archive can be renamed."""
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        return tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent)
-    except OSError as error:
-        raise RequestError(f"{target} cannot be written ({error.strerror})") from None
 
 
 def _check_directory(target: Path, overwrite: bool) -> None:
     """Raise `RequestError` if the archive cannot be put at this place."""
+    check_outside(target.parent)
     if not target.exists() and not target.is_symlink():
         return
     if target.is_symlink() or not target.is_dir():
@@ -188,18 +177,6 @@ def _is_simulated(directory: Path) -> bool:
         return False
     ours = all(header.get(key) == _ORIGIN[key] for header in headers for key in _MARKS)
     return ours and {path.name for path in (directory / "data").iterdir()} <= listed
-
-
-def _put_in_place(new: Path, target: Path, old: Path) -> None:
-    """Rename the complete archive to its place; what was there goes to ``old``, or comes back."""
-    if target.exists():
-        target.rename(old)
-    try:
-        new.rename(target)
-    except BaseException:  # an interrupt too: ``old`` vanishes with the scratch directory
-        if old.exists() and not target.exists():
-            old.rename(target)
-        raise
 
 
 def _write_run(

@@ -1,15 +1,20 @@
-"""Index files, both or none."""
+"""Index files, both or none.
+
+Those that are not of obscluster are kept under another name.
+"""
 
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
+from functools import partial
+from itertools import count
 from pathlib import Path
 
 from obscluster.exceptions import RequestError
+from obscluster.files.exchange import link_or_copy
+from obscluster.files.output import added_files
 from obscluster.gadf.discover.discovery import Discovery
-from obscluster.gadf.index import HDU_INDEX, OBS_INDEX, write_index
+from obscluster.gadf.index import HDU_INDEX, OBS_INDEX, is_own_index, write_index
 
 __all__ = ["check_index_files", "write_index_files"]
 
@@ -52,7 +57,8 @@ def write_index_files(
     directory : `~pathlib.Path`
         Where; the ``base_dir`` of the discovery, for other tools to find the files.
     overwrite : bool
-        Whether index files may be replaced, packed or not.
+        Whether index files may be replaced, packed or not. One that is not as obscluster wrote it
+        is kept as ``NAME.orig``.
 
     Returns
     -------
@@ -64,19 +70,25 @@ def write_index_files(
     RequestError
         If they cannot be written, or exist and must not be overwritten.
     """
-    check_index_files(directory, overwrite)
     _check_ascii(discovery)
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".obscluster-", dir=directory) as name:
-            scratch = Path(name)
-            for table, file in zip((discovery.obs_table, discovery.hdu_table), _NAMES, strict=True):
-                write_index(table, scratch / file)
-            _publish(scratch, directory)
-    except OSError as error:
-        raise RequestError(f"{directory}: cannot be written ({error.strerror or error})") from None
+    there = [name for name in (*_NAMES, *_TWINS) if os.path.lexists(directory / name)]
+    # Unpacked index files go, too: tools that prefer them would read outdated ones.
+    twins = [name for name in there if name in _TWINS]
+    check = partial(check_index_files, directory, overwrite)
+    with added_files(directory, check, twins) as staging:
+        for table, file in zip((discovery.obs_table, discovery.hdu_table), _NAMES, strict=True):
+            write_index(table, staging / file)
+        for name in there:
+            if not is_own_index(directory / name):
+                link_or_copy(directory / name, staging / _free_name(directory, name))
     obs_path, hdu_path = (directory / file for file in _NAMES)
     return obs_path, hdu_path
+
+
+def _free_name(directory: Path, name: str) -> str:
+    """Name under which a file is kept that somebody else has made."""
+    names = (f"{name}.orig{number or ''}" for number in count())
+    return next(new for new in names if not os.path.lexists(directory / new))
 
 
 def _check_ascii(discovery: Discovery) -> None:
@@ -89,25 +101,3 @@ def _check_ascii(discovery: Discovery) -> None:
                     f"{discovery.base_dir}: {text!a} cannot be written into an index file, "
                     "which holds ASCII only; rename it"
                 )
-
-
-def _publish(scratch: Path, directory: Path) -> None:
-    """Put both files in place; after an error, what was there before is back."""
-    old = scratch / "old"
-    old.mkdir()
-    there = [name for name in (*_NAMES, *_TWINS) if os.path.lexists(directory / name)]
-    for name in there:
-        shutil.copy2(directory / name, old / name, follow_symlinks=False)
-    try:
-        for name in _NAMES:
-            (scratch / name).replace(directory / name)
-        # Unpacked index files too: tools that prefer them would read outdated ones.
-        for name in _TWINS:
-            (directory / name).unlink(missing_ok=True)
-    except BaseException:  # an interrupt too
-        for name in _NAMES:
-            if name not in there and not (scratch / name).exists():
-                (directory / name).unlink(missing_ok=True)
-        for name in there:
-            (old / name).replace(directory / name)
-        raise
