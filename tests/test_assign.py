@@ -15,6 +15,7 @@ from obscluster.assign import assign_observations, write_assignment
 from obscluster.cli import main
 from obscluster.config import make_config
 from obscluster.exceptions import ArchiveError, ObsClusterWarning, RequestError
+from obscluster.files.checksums import LIST_FILE, listed
 from obscluster.pipeline import group_observations, write_results
 from obscluster.simulate import simulate
 
@@ -93,7 +94,8 @@ class TestEveryMethod:
         group(earlier, asked, tmp_path / "groups")
         assignment = assign_observations(tmp_path / "groups", archive)
         files = write_assignment(assignment, tmp_path / "extended")
-        assert sorted(files) == sorted(p.name for p in (tmp_path / "extended").iterdir())
+        there = {p.name for p in (tmp_path / "extended").iterdir()}
+        assert set(files) | {LIST_FILE} == there
         again = assign_observations(tmp_path / "extended", archive)
         assert set(again.table["status"]) == {"known"}
         assert_array_equal(again.table["label"], assignment.table["label"])
@@ -128,8 +130,9 @@ class TestWhatChanged:
         table = QTable.read(groups / "groups.ecsv")
         table["label"] = 1
         table.write(groups / "groups.ecsv", overwrite=True)
-        with pytest.warns(ObsClusterWarning, match=r"groups\.ecsv changed since groups\.yaml"):
+        with pytest.raises(ArchiveError, match=r"groups\.ecsv changed since it was written"):
             assign_observations(groups, archive)
+        assign_observations(groups, archive, trust=True)
 
     def test_responses_of_known_runs(self, groups, archive, tmp_path):
         altered = shutil.copytree(archive, tmp_path / "altered")
@@ -146,8 +149,7 @@ class TestWhatChanged:
         table = Table.read(path)
         table["psf-r68"] += 100.0
         table.write(path, overwrite=True)
-        with pytest.warns(ObsClusterWarning, match=r"rule\.ecsv changed"):
-            assignment = assign_observations(groups, archive)
+        assignment = assign_observations(groups, archive, trust=True)
         assert assignment.count("fits none") == 6
         assert "from the nearest run" in assignment.table["notes"][0]
         assert assignment.grouping.reasons
@@ -157,21 +159,15 @@ class TestWhatChanged:
         record["rule"] = None
         (groups / "groups.yaml").write_text(yaml.safe_dump(record))
         with pytest.raises(RequestError, match="the grouping has no rule"):
-            assign_observations(groups, archive)
-
-    def test_the_groups_are_never_overwritten_by_their_extension(self, groups, archive):
-        before = {p.name: p.read_bytes() for p in groups.iterdir()}
-        assignment = assign_observations(groups, archive)
-        with pytest.raises(RequestError, match="would lose their tree"):
-            write_assignment(assignment, groups, overwrite=True)
-        assert {p.name: p.read_bytes() for p in groups.iterdir()} == before
+            assign_observations(groups, archive, trust=True)
 
     def test_an_assessment_beside_the_groups_leaves_them(self, groups):
-        before = {p.name: p.read_bytes() for p in groups.iterdir()}
+        before = {p.name: p.read_bytes() for p in groups.iterdir() if p.name != LIST_FILE}
         write_assessment(assess_grouping(groups, n_resamples=0), groups, overwrite=True)
         after = {p.name: p.read_bytes() for p in groups.iterdir()}
         assert before.items() <= after.items()
         assert "quality.ecsv" in after
+        assert set(listed(groups)) == {"group", "assess"}
 
     @pytest.mark.parametrize("key", ["names", "unassigned", "checksums", "config", "index_files"])
     def test_a_record_that_somebody_broke(self, key, groups, archive):
@@ -179,7 +175,7 @@ class TestWhatChanged:
         record[key] = "foo"
         (groups / "groups.yaml").write_text(yaml.safe_dump(record))
         with pytest.raises(ArchiveError):
-            assign_observations(groups, archive)
+            assign_observations(groups, archive, trust=True)
 
     def test_no_grouping(self, tmp_path, archive):
         with pytest.raises(ArchiveError, match=r"groups\.yaml"):

@@ -448,8 +448,8 @@ class TestCommand:
         for arguments, text in (
             ([str(tmp_path / "none")], "no such archive directory"),
             ([str(archive), "--workers", "0"], "expected at least 1"),
-            ([str(archive), "--output", str(taken)], "exists"),
-            ([str(archive), "--output", str(tmp_path / "no" / "f.ecsv")], "no such directory"),
+            ([str(archive), "--output", str(taken)], "is there already"),
+            ([str(archive), "--output", str(taken / "f.ecsv")], "taken.ecsv is a file"),
         ):
             assert main(["check", *arguments]) == 2
             assert text in capsys.readouterr().err

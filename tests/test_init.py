@@ -208,8 +208,10 @@ class TestFile:
         assert main(["init", str(small_archive), "-o", str(path)]) == 2
         assert "--overwrite" in capsys.readouterr().err
         assert path.read_text() == "mine"
-        assert main(["init", str(small_archive), "-o", str(path), "--overwrite"]) == 0
-        assert path.read_text() == describe_run(small_archive)
+        assert main(["init", str(small_archive), "-o", str(path), "--overwrite"]) == 2
+        assert path.read_text() == "mine"
+        assert main(["init", str(small_archive), "-o", str(path), "--force"]) == 0
+        assert path.read_text().startswith(describe_run(small_archive))
         assert [path.name for path in tmp_path.iterdir()] == ["run.yaml"]
 
     def test_no_archive_no_file(self, tmp_path):
@@ -222,5 +224,6 @@ class TestFile:
             write_description(small_archive, tmp_path, overwrite=True)
 
     def test_it_must_be_possible_to_write_there(self, small_archive, tmp_path):
+        (tmp_path / "file").touch()
         with pytest.raises(RequestError, match="cannot be written"):
-            write_description(small_archive, tmp_path / "none" / "run.yaml")
+            write_description(small_archive, tmp_path / "file" / "run.yaml")

@@ -1,6 +1,5 @@
 """``obscluster run``: steps are kept until their inputs change, whatever interrupts them."""
 
-import os
 import re
 import shutil
 import signal
@@ -280,15 +279,17 @@ class TestOutput:
         assert {name: first[name] for name in names} == {name: second[name] for name in names}
 
     def test_only_one_run_at_a_time(self, describe, run, tmp_path):
-        fcntl = pytest.importorskip("fcntl")
-        (tmp_path / "results" / "steps").mkdir(parents=True)
-        handle = os.open(tmp_path / "results" / "steps", os.O_RDONLY)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            with pytest.raises(RequestError, match="another run is at work"):
+        code = (
+            "import sys, time; from pathlib import Path;"
+            "from obscluster.files.output import reserved\n"
+            "with reserved(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+        )
+        command = [sys.executable, "-c", code, str(tmp_path / "results")]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
+            assert other.stdout.readline() == "held\n"
+            with pytest.raises(RequestError, match=f"another command .* process {other.pid}"):
                 run(describe())
-        finally:
-            os.close(handle)
+            other.kill()
         assert set(run(describe()).values()) == {"done"}
 
 
@@ -307,81 +308,7 @@ class PowerCut(BaseException):
     """Nothing that comes after it happens."""
 
 
-@pytest.fixture
-def power(monkeypatch):
-    """Function that cuts the power at a certain change of the file system."""
-    names = ["replace", "rename", "unlink", "rmdir", "write_text", "mkdir"]
-    real = {name: getattr(Path, name) for name in names}
-    state = {"left": None, "changes": 0}
-
-    def step(name):
-        def change(self, *args, **kwargs):
-            if state["left"] == 0:
-                raise PowerCut
-            state["changes"] += 1
-            if state["left"] is not None:
-                state["left"] -= 1
-            return real[name](self, *args, **kwargs)
-
-        return change
-
-    for name in names:
-        monkeypatch.setattr(Path, name, step(name))
-    remove = shutil.rmtree
-
-    def rmtree(*args, **kwargs):
-        if state["left"] == 0:
-            raise PowerCut
-        remove(*args, **kwargs)
-
-    monkeypatch.setattr(shutil, "rmtree", rmtree)
-
-    def cut(after):
-        state.update(left=after, changes=0)
-        return state
-
-    return cut
-
-
 class TestInterrupted:
-    @pytest.mark.parametrize(("begun", "stride"), [(False, 2), (True, 3)])
-    def test_at_any_moment(self, begun, stride, describe, run, tmp_path, power):
-        """Power goes before a change of a file, each in turn; ``begun``: over an earlier result."""
-        path = describe(
-            features={"names": ["zenith", "livetime"]}, assess={"max_groups": 3, "n_resamples": 0}
-        )
-        run(path, "whole")
-        whole = contents(tmp_path / "whole")
-        if begun:
-            run(path, "begun", ["grouping.n_groups=2", "features.names=[zenith]"])
-        else:
-            (tmp_path / "begun").mkdir()
-
-        def begin():
-            power(None)
-            shutil.rmtree(tmp_path / "results", ignore_errors=True)
-            shutil.copytree(tmp_path / "begun", tmp_path / "results")
-
-        begin()
-        state = power(None)
-        run(path)
-        n_changes = state["changes"]
-        assert n_changes > 10
-        for cut_at in range(0, n_changes, stride):
-            begin()
-            power(cut_at)
-            with pytest.raises(PowerCut):
-                run(path)
-            power(None)
-            complete = check_complete(tmp_path / "results")
-            steps = run(path)
-            # What was complete, and of these inputs, is not done again.
-            kept = {name for name, how in steps.items() if how == "kept"}
-            assert kept <= complete
-            assert contents(tmp_path / "results") == whole
-            names = sorted(path.name for path in tmp_path.iterdir())
-            assert names == ["begun", "results", "run.yaml", "whole"]
-
     def test_complete_steps_are_kept(self, describe, run, tmp_path, monkeypatch, capsys):
         def interrupt(*args, **kwargs):
             raise KeyboardInterrupt

@@ -461,14 +461,11 @@ def test_appears_whole_or_not_at_all(tmp_path):
 def test_an_interrupted_replacement_keeps_the_old_archive(tmp_path, monkeypatch):
     target = simulate(tmp_path / "a", n_obs=3, size="small", events=False)
     before = files(target)
-    rename = Path.rename
 
-    def interrupt(self, new):
-        if self.name == "new":
-            raise KeyboardInterrupt
-        return rename(self, new)
+    def interrupt(*_):
+        raise KeyboardInterrupt
 
-    monkeypatch.setattr(Path, "rename", interrupt)
+    monkeypatch.setattr("obscluster.files.output.publish", interrupt)
     with pytest.raises(KeyboardInterrupt):
         simulate(target, n_obs=3, seed=2, size="small", events=False, overwrite=True)
     assert files(target) == before

@@ -59,6 +59,7 @@ def listed(directory: Path) -> dict[str, dict[str, str]]:
     for line in lines[1:]:
         if match := _KIND.fullmatch(line):
             kind = match[1]
+            found.setdefault(kind, {})
         elif match := _LINE.fullmatch(line):
             found.setdefault(kind, {})[match[2]] = f"sha256:{match[1]}"
     return found

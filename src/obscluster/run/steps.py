@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from obscluster.exceptions import ArchiveError
-from obscluster.files.checksums import LIST_FILE, checksum, listed
+from obscluster.files.checksums import LIST_FILE, checksum, is_sealed, listed
 from obscluster.files.exchange import NEW, carry, files_in
 from obscluster.files.output import LEFT, Output, recorded, reserved, write_list
 from obscluster.files.yaml import plain, read_yaml, write_yaml
+from obscluster.present.page import REPORT_FILE
 
 __all__ = ["STEPS_DIRECTORY", "Steps", "fingerprint", "opened_steps"]
 
@@ -219,12 +220,27 @@ def _publish(steps: Steps, before: Steps, held: Output) -> None:
     if not (steps.is_changed or any(tree.glob(LEFT))):
         return
     for name in files_in(tree) - files:
-        path = tree / name
-        path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
-    old = listed(held.place)
+        if not (tree / name).is_dir():
+            (tree / name).unlink()
+    for path in sorted(tree.rglob("*"), reverse=True):
+        if path.is_dir() and not any(path.iterdir()):
+            path.rmdir()
+    own = before.files | _recorded_parts(held.place, tree)
+    own |= set(listed(held.place).get("group", {}))
     write_list(tree, held.place, listed(tree))
     tree.rename(held.container / NEW)
-    held.publish(before.files | recorded(held.place), before.files | set(old.get("group", {})))
+    held.publish(own | recorded(held.place), own)
+
+
+def _recorded_parts(place: Path, tree: Path) -> set[str]:
+    """Files of a run that is not recorded any more, in what a new one has, too."""
+    parts = [path.name for path in tree.iterdir() if (path / LIST_FILE).is_file()]
+    found = {f"{part}/{name}" for part in parts for name in recorded(place / part)}
+    report = place / REPORT_FILE
+    if (tree / REPORT_FILE).is_file() and report.is_file() and is_sealed(report.read_bytes()):
+        found.add(REPORT_FILE)
+    steps = place / STEPS_DIRECTORY
+    return found | {f"{STEPS_DIRECTORY}/{path.name}" for path in steps.glob("*")}
 
 
 _PARTS = ("inputs", "files")

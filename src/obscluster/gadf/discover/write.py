@@ -38,6 +38,9 @@ def check_index_files(directory: Path, overwrite: bool = False) -> None:
         # Modes count for root too: what is marked read-only is not ours to change.
         if not path.lstat().st_mode & 0o222:
             raise RequestError(f"{path}: is read-only; name another directory (--output)")
+    for name in there:
+        if (directory / name).is_dir():
+            raise RequestError(f"{directory}: cannot be written, {name} is a directory")
     if there and not overwrite:
         raise RequestError(
             f"{directory}: has {', '.join(there)} already; pass --overwrite (overwrite=True) to "
