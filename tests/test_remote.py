@@ -281,7 +281,7 @@ def test_a_server_that_goes_away(unpacked_archive, serve):
     observations = DataStore.from_dir(server.url).get_observations()
     server.shutdown()
     server.server_close()
-    with pytest.warns(SkippedRunWarning, match="cannot be reached"):
+    with pytest.warns(SkippedRunWarning, match="cannot be read .Cannot connect to host"):
         table = get_features(observations, NAMES, "1 TeV")
     assert np.isnan(table["aeff"]).all()
 
