@@ -6,7 +6,14 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from obscluster.cli.common import add_archive, add_command, archive_config, progress_bar
+from obscluster.cli.common import (
+    STRICT,
+    add_archive,
+    add_command,
+    add_strict,
+    archive_config,
+    progress_bar,
+)
 
 EXAMPLES = """\
 examples:
@@ -29,6 +36,7 @@ def add(commands: Any) -> None:
     command.add_argument(
         "--workers", type=int, default=1, metavar="N", help="runs read at once (default: 1)"
     )
+    add_strict(command)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -49,4 +57,4 @@ def run(arguments: argparse.Namespace) -> int:
     print(describe_assignment(assignment))
     if files:
         print(f"\nresults in {arguments.output}: {', '.join(files)}")
-    return 0
+    return STRICT if arguments.strict and assignment.unread else 0

@@ -6,7 +6,18 @@ import argparse
 from collections.abc import Callable, Iterable
 from typing import Any
 
-__all__ = ["add_archive", "add_command", "archive_config", "archive_of", "progress_bar"]
+__all__ = [
+    "STRICT",
+    "add_archive",
+    "add_command",
+    "add_strict",
+    "archive_config",
+    "archive_of",
+    "progress_bar",
+]
+
+STRICT = 3
+"""Exit code of ``--strict``."""
 
 
 def add_command(
@@ -55,6 +66,15 @@ def add_archive(command: argparse.ArgumentParser, optional: bool = False) -> Non
             help=f"the {kind}-index, where it is not {kind}-index.fits.gz; with number or name of "
             "the HDU where the file has several tables: 'index.fits[2]'",
         )
+
+
+def add_strict(command: argparse.ArgumentParser) -> None:
+    """Describe ``--strict``, for commands that go on without runs that cannot be read."""
+    command.add_argument(
+        "--strict",
+        action="store_true",
+        help=f"exit with {STRICT} if files of runs could not be read; results are written as ever",
+    )
 
 
 def archive_of(arguments: argparse.Namespace) -> tuple[str, str | None, str | None]:

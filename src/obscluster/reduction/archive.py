@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+import zlib
 from collections.abc import Iterable
 
 import gammapy.data
@@ -16,7 +17,13 @@ from obscluster.grouping.base import Grouping
 from obscluster.reduction.messages import captured
 from obscluster.store import DataStore
 
-__all__ = ["gammapy_store", "read_observations", "required_irfs", "to_gammapy"]
+__all__ = [
+    "gammapy_store",
+    "is_read_error",
+    "read_observations",
+    "required_irfs",
+    "to_gammapy",
+]
 
 # A background response is needed in 3D only, a PSF not for point-like runs.
 _REQUIRED = {"1d": ("aeff", "edisp"), "3d": ("aeff", "edisp", "psf", "bkg")}
@@ -110,6 +117,21 @@ def read_observations(
             except Exception as error:  # noqa: BLE001 the engine has no class of its own for these
                 missing[obs_id] = str(error)
     return found, missing
+
+
+def is_read_error(error: BaseException, said: Iterable[str] = ()) -> bool:
+    """Whether an error of the engine is that a file cannot be read, or is damaged.
+
+    Parameters
+    ----------
+    error : Exception
+        What it has raised.
+    said : iterable of str
+        What it has warned of before: a file that is cut short makes it raise anything.
+    """
+    # Of packed files that are damaged the latter two.
+    damaged = isinstance(error, OSError | EOFError | zlib.error)
+    return damaged or any("may have been truncated" in text for text in said)
 
 
 def required_irfs(kind: str) -> tuple[str, ...]:

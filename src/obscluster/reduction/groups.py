@@ -189,6 +189,7 @@ def _reduce_group(
     stack = GroupStack(name, plan)
     skipped = dict(missing)
     messages: Counter[str] = Counter()
+    unread = []
     for outcome in outcomes:
         reason = outcome.reason
         if not reason:
@@ -197,6 +198,7 @@ def _reduce_group(
             messages.update(said)
         if reason:
             skipped[outcome.obs_id] = reason
+            unread += [outcome.obs_id] if outcome.unread else []
         else:
             messages.update(outcome.messages)
     staging = parts / f".{name}.{os.getpid()}"
@@ -211,6 +213,8 @@ def _reduce_group(
         "livetime": f"{stack.livetime.to_value(u.h):.4f} h",
         **stack.summary(),
         "skipped": dict(sorted(skipped.items())),
+        # Of these the group is not complete, and is not kept.
+        **({"unread": sorted(unread)} if unread else {}),
         "messages": dict(messages + said),
         "datasets": datasets,
         "checksums": {name: checksum(staging / name) for name in files},
@@ -240,7 +244,7 @@ def _write(
         "versions": {**versions(), "gammapy": version("gammapy")},
         "config": plan.config.model_dump(),
         "archive": str(data_store.base_dir),
-        "index_files": {path.name: checksum(path) for path in data_store.index_files},
+        "index_files": {p.name: value for p, value in data_store.index_checksums.items()},
         "position": {"ra": float(plan.position.ra.deg), "dec": float(plan.position.dec.deg)},
         "groups": groups,
     }

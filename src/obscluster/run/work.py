@@ -24,6 +24,7 @@ from obscluster.characterise import (
 )
 from obscluster.config import AssessConfig, ReportConfig, RunConfig
 from obscluster.exceptions import ObsClusterWarning, RequestError
+from obscluster.files.checksums import checksum
 from obscluster.files.yaml import plain, read_yaml, write_yaml
 from obscluster.grouping.base import RECORD_FILE, Grouping
 from obscluster.pipeline import (
@@ -62,11 +63,15 @@ class RunOutcome:
         Step to "kept", "done" or why it was left out.
     fit : `~obscluster.reduction.fit.JointFit` or None
         The joint fit, if it was done now.
+    unread : mapping
+        Runs of which a file could not be read, in any of the steps, and why; see
+        `~obscluster.pipeline.GroupResult`.
     """
 
     result: GroupResult
     steps: Mapping[str, str] = field(default_factory=dict)
     fit: Any = None
+    unread: Mapping[int, str] = field(default_factory=dict)
 
 
 def run_plan(
@@ -159,22 +164,39 @@ class Work:
         elif self.steps.input("reduce", "group") not in (None, fingerprint(self.group_key)):
             # Hours of work, which only whoever asked for it may throw away.
             self.say(f"reduce: not asked for; {DATASETS}/ is of earlier groups")
-        return RunOutcome(result, self.went, fit)
+        unread = dict(result.unread)
+        for name in self.went:
+            unread |= self.steps.unread(name)
+        return RunOutcome(result, self.went, fit, unread)
 
-    def step(self, name: str, inputs: Mapping[str, Any], do: Callable[[], list[str]]) -> bool:
-        """Do a step unless it is kept; whether it was done."""
+    def step(
+        self,
+        name: str,
+        inputs: Mapping[str, Any],
+        do: Callable[[], list[str]],
+        unread: Callable[[], Mapping[int, str]] = dict,
+    ) -> bool:
+        """Do a step unless it is kept; whether it was done.
+
+        It is not kept if it was done without runs that could not be read; ``unread`` tells which
+        these are, once it is done.
+        """
         prints = {key: fingerprint(value) for key, value in inputs.items()}
-        changes = self.steps.changes(name, prints)
-        if changes == []:
+        changes, lost = self.steps.changes(name, prints), self.steps.unread(name)
+        if changes == [] and not lost:
             self.went[name] = "kept"
             self.say(f"{name}: kept")
             return False
         start = time.perf_counter()
         files = do()
-        self.steps.finish(name, prints, files)
+        self.steps.finish(name, prints, files, unread())
         self.went[name] = "done"
         why = f" ({', '.join(changes[:3])} changed)" if changes else ""
-        self.say(f"{name}: done, {time.perf_counter() - start:.1f} s{why}")
+        again = ""
+        if lost and not changes:
+            runs = "1 run" if len(lost) == 1 else f"{len(lost)} runs"
+            again = f" again, {runs} could not be read before"
+        self.say(f"{name}: done{again}, {time.perf_counter() - start:.1f} s{why}")
         return True
 
     @property
@@ -185,16 +207,18 @@ class Work:
     def features(self, selected: Selected) -> Runs:
         """Compute the features, or read those that are kept."""
         config, path = self.plan.config, self.output / FEATURES_FILE
+        unread: dict[int, str] = {}
 
         def do() -> list[str]:
             features = characterise(config, self.progress, selected).features
+            unread.update(features.meta.get("unread", {}))
             self.steps.start("features")
             staging = path.with_suffix(".partial")
             features.write(staging, format="ascii.ecsv", overwrite=True)
             staging.replace(path)
             return [FEATURES_FILE]
 
-        self.step("features", feature_inputs(config, selected), do)
+        self.step("features", feature_inputs(config, selected), do, lambda: unread)
         # Read back also if they were just computed: what follows does not depend on which.
         return characterise(config, None, selected, _read_features(path))
 
@@ -212,10 +236,13 @@ class Work:
             found.append(result)
             return write_results(result, self.output, overwrite=True, plots=self.plots)
 
+        # The same inputs may have led to other features, if runs could not be read before.
+        features = fingerprint([self.steps.key("features"), checksum(self.output / FEATURES_FILE)])
         self.step(
             "group",
-            group_inputs(config, runs, self.steps.key("features")) | {"plots": self.plots},
+            group_inputs(config, runs, features) | {"plots": self.plots},
             do,
+            lambda: found[0].unread,
         )
         if found:
             return found[0]
@@ -238,7 +265,7 @@ class Work:
             entry = self.steps.entry("group")
             self.steps.start("group")
             staging.replace(path)
-            self.steps.finish("group", entry["inputs"], entry["files"])
+            self.steps.finish("group", entry["inputs"], entry["files"], entry.get("unread"))
 
     @property
     def assess_settings(self) -> AssessConfig:
@@ -261,9 +288,11 @@ class Work:
         """Find out what the groups are worth, and write it."""
         asked, settings = self.plan.config.assess, self.assess_settings
         parts = ("source", "counts", "target", "radius", "frame", "selection")
+        unread: dict[int, str] = {}
 
         def do() -> list[str]:
             assessment = self.assessment = self.assessed()
+            unread.update(assessment.unread)
             self.steps.discard("assess")
             files = write_assessment(assessment, self.output / ASSESSMENT, overwrite=True)
             return [f"{ASSESSMENT}/{name}" for name in files]
@@ -276,7 +305,7 @@ class Work:
             "versions": versions(),
         }
         try:
-            self.step("assess", inputs, do)
+            self.step("assess", inputs, do, lambda: unread)
         except RequestError as error:
             if asked:
                 raise
