@@ -191,12 +191,28 @@ def has_index(directory: Path, kind: str) -> bool:
         The archive, also at a URL.
     kind : {"obs-index", "hdu-index"}
         Which of the two.
+
+    Raises
+    ------
+    ArchiveError
+        If the server of a URL does not tell.
     """
-    # What is there but no file is named where it is opened.
-    there = is_file if is_remote(directory) else Path.exists
+    paths = [directory / (kind + suffix) for suffix in _SUFFIXES]
+    if not is_remote(directory):
+        # What is there but no file is named where it is opened.
+        return any(map(Path.exists, paths))
     try:
-        return any(there(directory / (kind + suffix)) for suffix in _SUFFIXES)
-    except (MissingDataError, PermissionError):
+        return any(map(_may_be_read, paths))
+    except MissingDataError as error:
+        # Not that there is none: the archive would be another one.
+        raise ArchiveError(str(error)) from None
+
+
+def _may_be_read(path: Path) -> bool:
+    """Whether there is a file at a URL, and access to it."""
+    try:
+        return is_file(path)
+    except PermissionError:
         return False
 
 
