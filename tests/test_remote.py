@@ -29,6 +29,7 @@ from obscluster.exceptions import (
     UnreadableError,
 )
 from obscluster.features.run_keys import file_states
+from obscluster.gadf import remote
 from obscluster.gadf.index import expand_path
 from obscluster.gadf.remote import is_remote, join, make_path
 from obscluster.simulate import simulate
@@ -449,7 +450,7 @@ class TestFaults:
     def test_an_index_that_does_not_come_is_not_taken_for_none(self, unpacked_archive, serve):
         server = serve(unpacked_archive)
         server.faults = {f"obs-index.fits{end}": repeat(400) for end in ("", ".gz")}
-        with pytest.raises(ArchiveError, match="obs-index.fits.gz: cannot be reached"):
+        with pytest.raises(ArchiveError, match=r"obs-index.fits.gz: cannot be reached"):
             DataStore.from_dir(server.url)
 
     @pytest.mark.parametrize(
@@ -554,25 +555,34 @@ BUCKET = "archives"
 
 
 @pytest.fixture
-def s3(unpacked_archive, monkeypatch):
+def s3_environment(monkeypatch):
+    """Function that says where the store is, and who asks it; nobody unless told."""
+    s3fs = pytest.importorskip("s3fs")
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+
+    def set_up(url, user="somebody"):
+        monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+        monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY") if user else ():
+            monkeypatch.setenv(f"AWS_{name}", user)
+        # It asks the environment once.
+        s3fs.S3FileSystem.clear_instance_cache()
+
+    yield set_up
+    s3fs.S3FileSystem.clear_instance_cache()
+
+
+@pytest.fixture
+def s3(unpacked_archive, s3_environment):
     """URL of a copy in a store that speaks S3, and a client of that."""
-    pytest.importorskip("s3fs")
     server_module = pytest.importorskip("moto.server", reason="needs moto[server]")
     import boto3
 
-    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
     server = server_module.ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
-    environment = {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        "AWS_ACCESS_KEY_ID": "somebody",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
+    s3_environment(f"http://{host}:{port}")
     client = boto3.client("s3")
     client.create_bucket(Bucket=BUCKET)
     for path in unpacked_archive.rglob("*.fits*"):
@@ -592,3 +602,58 @@ class TestS3:
     def test_values_are_those_of_local_files(self, s3, unpacked_archive):
         url, _ = s3
         assert_identical(features(url), features(unpacked_archive))
+
+    def test_from_the_command_line(self, s3, tmp_path, capsys):
+        url, _ = s3
+        assert main(["info", url]) == 0
+        assert url in capsys.readouterr().out
+        out = tmp_path / "out"
+        arguments = ["--n-groups", "2", "--no-plots", "--workers", "2", "-o", str(out)]
+        assert main(["group", url, *arguments]) == 0
+        assert np.isfinite(Table.read(out / "features.ecsv")["edisp-res"]).all()
+
+    def test_cache_sees_when_a_file_changes(self, s3, unpacked_archive, tmp_path):
+        pytest.importorskip("pyarrow")
+        from obscluster.cache import FeatureCache
+
+        url, client = s3
+        cache = FeatureCache(tmp_path / "cache")
+        features(url, cache=cache)
+        features(url, cache=cache)
+        assert (cache.n_found, cache.n_computed) == (5, 0)
+        first, second = sorted((unpacked_archive / "data").iterdir())[:2]
+        client.upload_file(str(second), BUCKET, f"dr1/data/{first.name}")
+        table = features(url, cache=cache)
+        assert (cache.n_found, cache.n_computed) == (4, 1)
+        assert table["aeff"][0] == table["aeff"][1]
+
+    def test_what_is_missing(self, s3, capsys):
+        url, client = s3
+        run = DataStore.from_dir(url).get_observations()[0]
+        name = run.locations["aeff"].path.name
+        client.delete_object(Bucket=BUCKET, Key=f"dr1/data/{name}")
+        with pytest.raises(MissingDataError, match=f"{url}/data/{name}: no such file"):
+            run.read_irfs("aeff")
+        for nowhere in (f"{url}/nowhere", "s3://nowhere/dr1"):
+            assert main(["info", nowhere]) == 2
+            assert f"{nowhere}: no hdu-index.fits.gz" in capsys.readouterr().err
+
+    @pytest.mark.parametrize(("status", "n_tries"), [(503, 5), (429, 5), (500, 5), (403, 1)])
+    @pytest.mark.usefixtures("clock")
+    def test_a_store_that_fails(self, status, n_tries, tmp_path, serve, s3_environment):
+        """Neither s3fs nor botocore tries again where we do."""
+        server = serve(tmp_path)
+        s3_environment(server.url)
+        server.faults["run.fits"] = repeat(status)
+        error = PermissionError if status == 403 else OSError
+        after = "" if n_tries == 1 else f" after {n_tries} tries"
+        with pytest.raises(error, match=f"the server answers {status}{after}"):
+            remote.open_remote(make_path("s3://bucket/run.fits"))
+        assert server.n_failed == n_tries
+
+    def test_nobody_who_may_ask(self, tmp_path, serve, monkeypatch, s3_environment):
+        s3_environment(serve(tmp_path).url, user="")
+        monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        monkeypatch.setenv("HOME", str(tmp_path))
+        with pytest.raises(ArchiveError, match=r"no credentials for s3.*FSSPEC_S3_ANON=true"):
+            DataStore.from_dir("s3://bucket/archive")
