@@ -236,13 +236,15 @@ class Work:
             found.append(result)
             return write_results(result, self.output, overwrite=True, plots=self.plots)
 
+        lost = runs.features.meta.get("unread", {})
         # The same inputs may have led to other features, if runs could not be read before.
         features = fingerprint([self.steps.key("features"), checksum(self.output / FEATURES_FILE)])
         self.step(
             "group",
             group_inputs(config, runs, features) | {"plots": self.plots},
             do,
-            lambda: found[0].unread,
+            # Of those without features it is done again when these change, and only then.
+            lambda: {i: why for i, why in found[0].unread.items() if i not in lost},
         )
         if found:
             return found[0]
@@ -252,7 +254,7 @@ class Work:
                 # Said when the step was done.
                 warnings.simplefilter("ignore", ObsClusterWarning)
                 runs = drop_incomplete(runs)
-        return GroupResult(config, runs, Grouping.read(self.output))
+        return GroupResult(config, runs, Grouping.read(self.output), lost)
 
     def _update_record(self, config: RunConfig) -> None:
         """Groups that are kept, under a description that differs in what they do not depend on."""
