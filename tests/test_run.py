@@ -627,6 +627,44 @@ class TestReduction:
         steps = run(path, settings=["reduce.region.radius=0.15 deg"])
         assert (steps["group"], steps["reduce"], steps["fit"]) == ("kept", "done", "done")
 
+    def test_a_run_that_cannot_be_read_is_reduced_when_it_can(
+        self, hidden, describe, tmp_path, capsys
+    ):
+        archive, aside = hidden[0], tmp_path / "cut"
+        labels = tmp_path / "labels.csv"
+        labels.write_text("obs_id,label\n26601,1\n172601,1\n200501,2\n")
+        group = ["group", str(archive), "--labels", str(labels), "--no-plots"]
+        assert main([*group, "-o", str(tmp_path / "groups")]) == 0
+        file = archive / "data" / "run_026601.fits.gz"
+        file.rename(aside)
+        # No more than its last part is missing.
+        file.write_bytes(aside.read_bytes()[:20_000])
+        capsys.readouterr()
+        config = describe(reduce=REDUCE)
+        reduce = ["reduce", str(tmp_path / "groups"), "--target", "Vela X"]
+        reduce += ["--config", str(config), "-o", str(tmp_path / "datasets")]
+        assert main([*reduce, "--strict"]) == 3
+        first = capsys.readouterr().out.splitlines()[0]
+        text = "1 of 3 runs could not be read: 26601 (truncated gzip data after"
+        assert first.startswith(text)
+        assert first.endswith("; datasets are without it")
+        groups = read_yaml(tmp_path / "datasets" / "reduction.yaml")["groups"]
+        assert groups["group_1"]["unread"] == [26601]
+        assert groups["group_1"]["obs_ids"] == [172601]
+        assert "unread" not in groups["group_2"]
+        assert main([*reduce, "--overwrite"]) == 0
+        again = read_yaml(tmp_path / "datasets" / "reduction.yaml")["groups"]
+        assert again["group_1"]["key"] == groups["group_1"]["key"]
+        assert again["group_1"]["checksums"] != groups["group_1"]["checksums"]
+        assert again["group_2"]["checksums"] == groups["group_2"]["checksums"]
+        aside.replace(file)
+        capsys.readouterr()
+        assert main([*reduce, "--overwrite", "--strict"]) == 0
+        assert "could not be read" not in capsys.readouterr().out
+        again = read_yaml(tmp_path / "datasets" / "reduction.yaml")["groups"]
+        assert again["group_1"]["obs_ids"] == [26601, 172601]
+        assert again["group_2"]["checksums"] == groups["group_2"]["checksums"]
+
     def test_two_runs_differ_in_dates_alone(self, path, run, tmp_path):
         """Gammapy writes when it made a file: into FITS headers, and into its YAML files.
 

@@ -125,10 +125,11 @@ def assign_observations(
             raise ArchiveError(f"{directory / RECORD_FILE}: {key} is no list of files")
     _warn_of_feature_files(record.get("feature_files") or {})
     runs = characterise(config, progress)
-    _warn_of_changed_features(old, runs.features)
     obs_ids = np.asarray(runs.table["obs_id"], dtype=np.int64)
+    unread = np.isin(obs_ids, list(runs.unread))
     rule = earlier.rule
     earlier, old = _without_unread(earlier, old, record, obs_ids)
+    _warn_of_changed_features(old, runs.features[~unread])
     known = np.isin(obs_ids, earlier.obs_ids)
     labels = earlier.label_of(obs_ids)
     notes = [earlier.reasons.get(int(i), "") for i in obs_ids]
@@ -139,7 +140,6 @@ def assign_observations(
             text = str(runs.features["notes"][row])
             notes[row] = "; ".join(filter(None, [reason, text if reason else ""]))
     status = np.where(known, "known", np.where(labels == UNASSIGNED, "fits none", "new"))
-    unread = np.isin(obs_ids, list(runs.unread))
     status = np.where((status == "fits none") & unread, "unread", status)
     table = QTable({"obs_id": obs_ids, "label": labels, "status": status})
     table["notes"] = Column(notes, dtype=str)

@@ -30,6 +30,7 @@ from obscluster.reduction.archive import (
     gammapy_store,
     read_observations,
     required_irfs,
+    why_unread,
 )
 from obscluster.reduction.config import ReduceConfig
 from obscluster.reduction.files import (
@@ -173,7 +174,7 @@ def _reduce(
             runs: Iterable[Outcome] = islice(outcomes, len(found[name]))
             if progress is not None:
                 runs = progress(runs, len(found[name]), name)
-            _reduce_group(name, runs, missing[name], plan, keys[name], parts)
+            _reduce_group(name, runs, missing[name], plan, keys[name], parts, data_store)
             yield name
 
 
@@ -184,6 +185,7 @@ def _reduce_group(
     plan: Plan,
     key: str,
     parts: Path,
+    data_store: DataStore,
 ) -> None:
     """Stack the runs of a group and write the dataset, as a whole or not at all."""
     stack = GroupStack(name, plan)
@@ -197,8 +199,9 @@ def _reduce_group(
                 reason = stack.add(outcome.dataset)
             messages.update(said)
         if reason:
-            skipped[outcome.obs_id] = reason
-            unread += [outcome.obs_id] if outcome.unread else []
+            why = why_unread(data_store, outcome.obs_id)
+            skipped[outcome.obs_id] = why or reason
+            unread += [outcome.obs_id] if why or outcome.unread else []
         else:
             messages.update(outcome.messages)
     staging = parts / f".{name}.{os.getpid()}"
