@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from hypothesis import settings
 from matplotlib.axes import Axes
 
 from obscluster.simulate import simulate
+from serving import Handler, Server
 
 # How long an example takes depends on what else the machine does.
 settings.register_profile("unhurried", deadline=None)
@@ -100,6 +102,22 @@ def unpacked_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Simulated archive of five unpacked files; do not change it."""
     directory = tmp_path_factory.mktemp("unpacked") / "archive"
     return simulate(directory, n_obs=5, size="small", compress=False)
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., Server]]:
+    """Function that serves a directory over HTTP."""
+    servers = []
+
+    def start(directory: Path, handler: type[Handler] = Handler) -> Server:
+        server = Server(directory, handler)
+        servers.append(server)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        return server
+
+    yield start
+    for server in servers:
+        server.end()
 
 
 @pytest.fixture

@@ -154,6 +154,39 @@ class TestWhatChanged:
         assert "from the nearest run" in assignment.table["notes"][0]
         assert assignment.grouping.reasons
 
+    @pytest.mark.parametrize("strict", [False, True])
+    def test_a_run_that_could_not_be_read_is_tried_again(
+        self, strict, groups, archive, tmp_path, capsys
+    ):
+        altered = shutil.copytree(archive, tmp_path / "altered")
+        # The first that is new.
+        run = DataStore.from_dir(altered).get_observations()[0]
+        path, aside = run.locations["psf"].path, tmp_path / "aside"
+        path.rename(aside)
+        path.mkdir()
+        command = ["assign", str(groups), str(altered), "-o", str(tmp_path / "first")]
+        assert main([*command, *(["--strict"] if strict else [])]) == (3 if strict else 0)
+        text = f"1 of 30 runs could not be read: {run.obs_id} (is a directory); groups are without"
+        assert capsys.readouterr().out.splitlines()[0] == f"{text} it"
+        table = Table.read(tmp_path / "first" / "assignment.ecsv")
+        assert (table["label"][0], table["status"][0]) == (-1, "unread")
+        # Once more, without success.
+        again = assign_observations(tmp_path / "first", altered)
+        assert list(again.unread) == [run.obs_id]
+        assert again.table["status"][0] == "unread"
+        write_assignment(again, tmp_path / "second")
+        path.rmdir()
+        aside.rename(path)
+        whole = assign_observations(groups, archive)
+        for name in ("first", "second"):
+            found = assign_observations(tmp_path / name, altered)
+            assert found.table["status"][0] == "new"
+            assert_array_equal(found.table["label"], whole.table["label"])
+            write_assignment(found, tmp_path / f"{name}-whole")
+            record = yaml.safe_load((tmp_path / f"{name}-whole" / "groups.yaml").read_text())
+            assert "unread" not in record
+            assert record["n_obs"] == 30
+
     def test_no_rule(self, groups, archive):
         record = yaml.safe_load((groups / "groups.yaml").read_text())
         record["rule"] = None

@@ -1,26 +1,39 @@
 """Archives at URLs: the same values as from local files, and no more bytes than needed."""
 
-import functools
+import os
 import shutil
 import socket
 import sys
-import threading
-from http import HTTPStatus
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+import time
+import warnings
+from itertools import repeat
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.table import Table
 
+import serving
 from obscluster import DataStore, get_features
 from obscluster.cli import main
 from obscluster.engine import get_engine
-from obscluster.exceptions import ArchiveError, MissingDataError, RequestError, SkippedRunWarning
+from obscluster.exceptions import (
+    AbsentError,
+    ArchiveError,
+    DamagedError,
+    MissingDataError,
+    RequestError,
+    SkippedRunWarning,
+    UnreadableError,
+)
+from obscluster.features.run_keys import file_states
+from obscluster.gadf import remote
 from obscluster.gadf.index import expand_path
 from obscluster.gadf.remote import is_remote, join, make_path
 from obscluster.simulate import simulate
+from serving import WithoutRanges
 
 fsspec = pytest.importorskip("fsspec")
 pytest.importorskip("upath")
@@ -28,80 +41,6 @@ pytest.importorskip("upath")
 NAMES = ["aeff", "edisp-res", "psf-r68"]
 # What is read around a header, in bytes: see obscluster.gadf.unpack and remote.
 WINDOW = 1 << 14
-
-
-class Handler(SimpleHTTPRequestHandler):
-    """Files with ranges, as real servers have them; notes what it serves."""
-
-    ranges = True
-
-    def do_GET(self):
-        path = Path(self.translate_path(self.path))
-        if not path.is_file():
-            self.send_error(HTTPStatus.NOT_FOUND)
-            return
-        content = path.read_bytes()
-        asked = self.headers.get("Range") if self.ranges else None
-        start, stop = 0, len(content)
-        if asked:
-            first, _, last = asked.removeprefix("bytes=").partition("-")
-            start, stop = int(first), min(int(last) + 1 if last else stop, stop)
-        if self.command == "GET":
-            self.server.served.append((path.name, start, stop))
-        self.send_response(HTTPStatus.PARTIAL_CONTENT if asked else HTTPStatus.OK)
-        self.send_header("Content-Length", str(stop - start))
-        self.send_header("Last-Modified", self.date_time_string(path.stat().st_mtime))
-        if asked:
-            self.send_header("Content-Range", f"bytes {start}-{stop - 1}/{len(content)}")
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(content[start:stop])
-
-    def do_HEAD(self):
-        self.do_GET()
-
-    def log_message(self, *arguments):
-        pass
-
-
-class WithoutRanges(Handler):
-    """A server that always sends the whole file."""
-
-    ranges = False
-
-
-class Server(ThreadingHTTPServer):
-    """Serves a directory; ``served`` has name, first byte and end of each answer."""
-
-    daemon_threads = True
-
-    def __init__(self, directory, handler=Handler):
-        super().__init__(("127.0.0.1", 0), functools.partial(handler, directory=str(directory)))
-        self.served = []
-
-    @property
-    def url(self):
-        return f"http://127.0.0.1:{self.server_port}"
-
-    def n_bytes(self, name=""):
-        return sum(stop - start for file, start, stop in self.served if name in file)
-
-
-@pytest.fixture
-def serve():
-    """Function that serves a directory."""
-    servers = []
-
-    def start(directory, handler=Handler):
-        server = Server(directory, handler)
-        servers.append(server)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        return server
-
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
 
 
 @pytest.fixture(scope="session")
@@ -281,7 +220,7 @@ def test_a_server_that_goes_away(unpacked_archive, serve):
     observations = DataStore.from_dir(server.url).get_observations()
     server.shutdown()
     server.server_close()
-    with pytest.warns(SkippedRunWarning, match="cannot be reached"):
+    with pytest.warns(SkippedRunWarning, match="cannot be read .Cannot connect to host"):
         table = get_features(observations, NAMES, "1 TeV")
     assert np.isnan(table["aeff"]).all()
 
@@ -328,8 +267,6 @@ def test_cache_sees_when_a_file_at_a_url_changes(in_memory, unpacked_archive, tm
         assert_identical(table, features(archive))
         path = sorted((archive / "data").iterdir())[0]
         # The time of HTTP has seconds.
-        import os
-
         os.utime(path, (1, 1))
         memory.put(str(path), f"/archive/data/{path.name}")
         features(url, cache=cache)
@@ -396,3 +333,327 @@ def test_events_are_read_once_and_nothing_beside_them(long_archive, read_ranges,
     # The good time intervals count, for the events and for the livetime.
     assert columns == ["START", "STOP", "START", "STOP", "TIME", "ENERGY"]
     assert (np.diff([table[name][0].value for name in table.colnames[1:-1]]) < 0).all()
+
+
+class Clock:
+    """Time that passes only where somebody sleeps; ``slept`` has how long."""
+
+    def __init__(self):
+        self.now, self.slept = 0.0, []
+
+    def monotonic(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.slept.append(seconds)
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """What waits before it tries again does not take that long."""
+    clock = Clock()
+    fake = SimpleNamespace(monotonic=clock.monotonic, sleep=clock.sleep)
+    monkeypatch.setattr("obscluster.gadf.remote.time", fake)
+    return clock
+
+
+@pytest.fixture
+def first_run(unpacked_archive, serve):
+    """Server, the first observation of what it serves, and the name of its file."""
+    server = serve(unpacked_archive)
+    run = DataStore.from_dir(server.url).get_observations()[0]
+    return server, run, run.locations["aeff"].path.name
+
+
+def values_of(run):
+    table = get_features([run], NAMES, "1 TeV")
+    return [table[name].value[0] for name in NAMES]
+
+
+class TestFaults:
+    @pytest.mark.parametrize("fault", [429, 500, 502, 503, 504, serving.drop])
+    def test_what_passes_is_tried_again(self, fault, first_run, clock, unpacked_archive):
+        server, run, name = first_run
+        server.faults["GET", name] = iter([fault, fault])
+        expected = values_of(DataStore.from_dir(unpacked_archive).get_observations()[0])
+        assert values_of(run) == expected
+        assert clock.slept == [0.5, 1.0]
+
+    def test_a_server_says_how_long_to_wait(self, first_run, clock):
+        server, run, name = first_run
+        server.faults["GET", name] = iter([(429, {"Retry-After": "7"}), 503])
+        run.read_irfs("aeff")
+        assert clock.slept == [7.0, 1.0]
+
+    def test_what_asks_for_much_patience_ends_at_once(self, first_run, clock):
+        server, run, name = first_run
+        server.faults["GET", name] = repeat((429, {"Retry-After": "3600"}))
+        with pytest.raises(UnreadableError, match=r"cannot be read \(the server answers 429\)"):
+            run.read_irfs("aeff")
+        assert clock.slept == []
+
+    def test_what_does_not_pass_ends(self, first_run, clock):
+        server, run, name = first_run
+        server.faults["GET", name] = repeat(503)
+        text = r"cannot be read \(the server answers 503 after 5 tries\)"
+        with pytest.raises(UnreadableError, match=f"{name}: {text}") as caught:
+            run.read_irfs("aeff")
+        assert caught.value.reason == f"{text} ({server.url}/data/{name})".replace("\\", "")
+        assert clock.slept == [0.5, 1.0, 2.0, 4.0]
+        assert server.n_failed == 5
+
+    @pytest.mark.parametrize("status", [400, 403, 404, 410])
+    def test_what_will_not_pass_is_not_tried_again(self, status, first_run, clock):
+        server, run, name = first_run
+        server.faults[name] = repeat(status)
+        with pytest.raises(UnreadableError):
+            run.read_irfs("aeff")
+        assert clock.slept == []
+
+    def test_denied_is_not_missing(self, first_run):
+        server, run, name = first_run
+        server.faults[name] = repeat(403)
+        denied = r"cannot be read \(access denied as the server answers 403\)"
+        with pytest.raises(AbsentError, match=denied):
+            run.read_irfs("aeff")
+        server.faults[name] = repeat(404)
+        with pytest.raises(AbsentError, match="no such file, though the index lists it"):
+            run.read_irfs("aeff")
+
+    def test_a_store_that_denies_what_is_not_there(self, unpacked_archive, tmp_path, serve):
+        """The archive is packed otherwise than asked first, and the index says; all is found."""
+        import gzip
+
+        archive = shutil.copytree(unpacked_archive, tmp_path / "archive")
+        for path in list(archive.glob("*.gz")):
+            path.with_suffix("").write_bytes(gzip.decompress(path.read_bytes()))
+            path.unlink()
+        for path in list((archive / "data").iterdir()):
+            path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
+            path.unlink()
+        server = serve(archive)
+        absent = [path.with_suffix("").name for path in (archive / "data").iterdir()]
+        absent += [f"{path.name}.gz" for path in archive.glob("*.fits")]
+        server.faults = {name: repeat(403) for name in absent}
+        assert_identical(features(server.url), features(archive))
+        assert server.n_failed > 5
+
+    def test_an_index_that_is_denied(self, unpacked_archive, serve, capsys):
+        server = serve(unpacked_archive)
+        server.faults = {f"hdu-index.fits{end}": repeat(403) for end in ("", ".gz")}
+        assert main(["info", server.url]) == 2
+        error = capsys.readouterr().err
+        assert "may be read (access denied as the server answers 403)" in error
+        assert "Traceback" not in error
+
+    def test_an_index_that_does_not_come_is_not_taken_for_none(self, unpacked_archive, serve):
+        server = serve(unpacked_archive)
+        server.faults = {f"obs-index.fits{end}": repeat(400) for end in ("", ".gz")}
+        with pytest.raises(ArchiveError, match=r"obs-index.fits.gz: cannot be reached"):
+            DataStore.from_dir(server.url)
+
+    @pytest.mark.parametrize(
+        ("fault", "text"),
+        [
+            (serving.hang, "the server has sent nothing more for 0.5 s"),
+            (serving.trickle, "the answer is not complete after 1 s"),
+        ],
+    )
+    def test_what_was_announced_and_never_comes(
+        self, fault, text, unpacked_archive, serve, monkeypatch
+    ):
+        monkeypatch.setenv("OBSCLUSTER_READ_TIMEOUT", "0.5")
+        monkeypatch.setattr("obscluster.gadf.remote._WHOLE", 2)
+        server = serve(unpacked_archive)
+        run = DataStore.from_dir(server.url).get_observations()[0]
+        server.faults["GET", run.locations["aeff"].path.name] = repeat(fault)
+        start = time.monotonic()
+        with pytest.raises(UnreadableError, match=rf"cannot be read \({text}\)"):
+            run.read_irfs("aeff")
+        assert time.monotonic() - start < 20
+        assert server.n_failed == 1
+
+    @pytest.mark.parametrize("text", ["soon", "0", "-1", "inf", "nan"])
+    def test_a_time_that_is_none(self, text, monkeypatch):
+        monkeypatch.setenv("OBSCLUSTER_READ_TIMEOUT", text)
+        with pytest.raises(RequestError, match=f"OBSCLUSTER_READ_TIMEOUT={text}: expected a"):
+            make_path("http://127.0.0.1:1/archive")
+
+    def test_a_page_in_place_of_a_file_is_damage(self, unpacked_archive, tmp_path, serve):
+        """Such as one that asks for a password."""
+        archive = shutil.copytree(unpacked_archive, tmp_path / "archive")
+        run = DataStore.from_dir(serve(archive).url).get_observations()[0]
+        (archive / "data" / run.locations["aeff"].path.name).write_text("<html>Log in</html>" * 99)
+        with pytest.raises(DamagedError, match="not a FITS file"):
+            run.read_irfs("aeff")
+
+
+class TestUnread:
+    """What could not be read is told, and nothing that comes of it is kept."""
+
+    @pytest.mark.parametrize("names", [NAMES, ["livetime", "mjd"], ["event-rate", *NAMES]])
+    def test_no_cache_keeps_what_comes_of_it(self, names, unpacked_archive, tmp_path, serve):
+        """Not even a livetime of the index, where the good time could not be read."""
+        pytest.importorskip("pyarrow")
+        from obscluster.cache import FeatureCache
+
+        server = serve(unpacked_archive)
+        run = DataStore.from_dir(server.url).get_observations()[1]
+        server.faults["GET", run.locations["gti"].path.name] = repeat(400)
+        cache = FeatureCache(tmp_path / "cache")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SkippedRunWarning)
+            table = features(server.url, names, cache=cache)
+        (unread,) = table.meta["unread"].items()
+        assert unread[0] == run.obs_id
+        assert unread[1].startswith("cannot be read (the server answers 400) (http://")
+        assert table["notes"][1]
+        server.faults.clear()
+        table = features(server.url, names, cache=cache)
+        assert (cache.n_found, cache.n_computed) == (4, 1)
+        assert "unread" not in table.meta
+        assert_identical(table, features(unpacked_archive, names))
+
+    def test_a_state_that_no_server_tells_is_no_state(self, unpacked_archive, serve):
+        server = serve(unpacked_archive)
+        paths = [at.path for at in DataStore.from_dir(server.url).obs(26601).locations.values()]
+        server.faults[paths[0].name] = repeat(400)
+        first, second = (file_states(paths[:1])[paths[0]] for _ in range(2))
+        assert first != second
+
+    @pytest.mark.parametrize("n_workers", [1, 2])
+    def test_who_was_lost_is_known_of_all_workers(self, n_workers, unpacked_archive, serve):
+        server = serve(unpacked_archive)
+        observations = DataStore.from_dir(server.url).get_observations()
+        server.faults = {
+            obs.locations["aeff"].path.name: repeat(400) for obs in observations[[1, 3]]
+        }
+        with pytest.warns(SkippedRunWarning, match="2 of 5 runs"):
+            table = get_features(observations, NAMES, "1 TeV", engine=get_engine(n_workers))
+        assert list(table.meta["unread"]) == [int(observations.ids[i]) for i in (1, 3)]
+
+    def test_a_run_that_is_lost_to_the_selection(self, unpacked_archive, tmp_path, serve, capsys):
+        """The header says what the index does not."""
+        archive = shutil.copytree(unpacked_archive, tmp_path / "archive")
+        with fits.open(archive / "obs-index.fits.gz", mode="update") as hdus:
+            table = Table(hdus[1].data)
+            table.remove_column("ZEN_PNT")
+            hdus[1] = fits.BinTableHDU(table, header=hdus[1].header, name="OBS_INDEX")
+        server = serve(archive)
+        lost = DataStore.from_dir(server.url).get_observations()[2]
+        server.faults["GET", lost.locations["events"].path.name] = repeat(400)
+        command = ["group", server.url, "--where", "ZEN_PNT", "0 deg", "90 deg"]
+        command += ["--features", "aeff", "--n-groups", "2", "--no-plots", "--strict"]
+        assert main([*command, "-o", str(tmp_path / "out")]) == 3
+        first = capsys.readouterr().out.splitlines()[0]
+        text = f"1 of 5 runs could not be read: {lost.obs_id} (the server answers 400); "
+        assert first == f"{text}groups are without it"
+
+
+BUCKET = "archives"
+
+
+@pytest.fixture
+def s3_environment(monkeypatch):
+    """Function that says where the store is, and who asks it; nobody unless told."""
+    s3fs = pytest.importorskip("s3fs")
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+
+    def set_up(url, user="somebody"):
+        monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+        monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY") if user else ():
+            monkeypatch.setenv(f"AWS_{name}", user)
+        # It asks the environment once.
+        s3fs.S3FileSystem.clear_instance_cache()
+
+    yield set_up
+    s3fs.S3FileSystem.clear_instance_cache()
+
+
+@pytest.fixture
+def s3(unpacked_archive, s3_environment):
+    """URL of a copy in a store that speaks S3, and a client of that."""
+    server_module = pytest.importorskip("moto.server", reason="needs moto[server]")
+    import boto3
+
+    server = server_module.ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    s3_environment(f"http://{host}:{port}")
+    client = boto3.client("s3")
+    client.create_bucket(Bucket=BUCKET)
+    for path in unpacked_archive.rglob("*.fits*"):
+        key = path.relative_to(unpacked_archive).as_posix()
+        client.upload_file(str(path), BUCKET, f"dr1/{key}")
+    yield f"s3://{BUCKET}/dr1", client
+    client.close()
+    server.stop()
+    # What it has in memory would be there for the next server, and is not for that.
+    from moto.core.models import DEFAULT_ACCOUNT_ID
+    from moto.s3.models import s3_backends
+
+    s3_backends[DEFAULT_ACCOUNT_ID]["aws"].reset()
+
+
+class TestS3:
+    def test_values_are_those_of_local_files(self, s3, unpacked_archive):
+        url, _ = s3
+        assert_identical(features(url), features(unpacked_archive))
+
+    def test_from_the_command_line(self, s3, tmp_path, capsys):
+        url, _ = s3
+        assert main(["info", url]) == 0
+        assert url in capsys.readouterr().out
+        out = tmp_path / "out"
+        arguments = ["--n-groups", "2", "--no-plots", "--workers", "2", "-o", str(out)]
+        assert main(["group", url, *arguments]) == 0
+        assert np.isfinite(Table.read(out / "features.ecsv")["edisp-res"]).all()
+
+    def test_cache_sees_when_a_file_changes(self, s3, unpacked_archive, tmp_path):
+        pytest.importorskip("pyarrow")
+        from obscluster.cache import FeatureCache
+
+        url, client = s3
+        cache = FeatureCache(tmp_path / "cache")
+        features(url, cache=cache)
+        features(url, cache=cache)
+        assert (cache.n_found, cache.n_computed) == (5, 0)
+        first, second = sorted((unpacked_archive / "data").iterdir())[:2]
+        client.upload_file(str(second), BUCKET, f"dr1/data/{first.name}")
+        table = features(url, cache=cache)
+        assert (cache.n_found, cache.n_computed) == (4, 1)
+        assert table["aeff"][0] == table["aeff"][1]
+
+    def test_what_is_missing(self, s3, capsys):
+        url, client = s3
+        run = DataStore.from_dir(url).get_observations()[0]
+        name = run.locations["aeff"].path.name
+        client.delete_object(Bucket=BUCKET, Key=f"dr1/data/{name}")
+        with pytest.raises(MissingDataError, match=f"{url}/data/{name}: no such file"):
+            run.read_irfs("aeff")
+        for nowhere in (f"{url}/nowhere", "s3://nowhere/dr1"):
+            assert main(["info", nowhere]) == 2
+            assert f"{nowhere}: no hdu-index.fits.gz" in capsys.readouterr().err
+
+    @pytest.mark.parametrize(("status", "n_tries"), [(503, 5), (429, 5), (500, 5), (403, 1)])
+    @pytest.mark.usefixtures("clock")
+    def test_a_store_that_fails(self, status, n_tries, tmp_path, serve, s3_environment):
+        """Neither s3fs nor botocore tries again where we do."""
+        server = serve(tmp_path)
+        s3_environment(server.url)
+        server.faults["run.fits"] = repeat(status)
+        error = PermissionError if status == 403 else OSError
+        after = "" if n_tries == 1 else f" after {n_tries} tries"
+        with pytest.raises(error, match=f"the server answers {status}{after}"):
+            remote.open_remote(make_path("s3://bucket/run.fits"))
+        assert server.n_failed == n_tries
+
+    def test_nobody_who_may_ask(self, tmp_path, serve, monkeypatch, s3_environment):
+        s3_environment(serve(tmp_path).url, user="")
+        monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        monkeypatch.setenv("HOME", str(tmp_path))
+        with pytest.raises(ArchiveError, match=r"no credentials for s3.*FSSPEC_S3_ANON=true"):
+            DataStore.from_dir("s3://bucket/archive")

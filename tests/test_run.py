@@ -1,5 +1,7 @@
 """``obscluster run``: steps are kept until their inputs change, whatever interrupts them."""
 
+import itertools
+import os
 import re
 import shutil
 import signal
@@ -7,8 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+from astropy.table import QTable, Table
 
 from obscluster import Grouping
 from obscluster.cli import main
@@ -221,6 +225,136 @@ class TestKept:
         assert contents(tmp_path / "results") == first
 
 
+@pytest.fixture
+def hidden(small_archive, tmp_path):
+    """Copy of the archive, and functions that hide the file of a run and bring it back.
+
+    Something that cannot be opened stands in its place: root may read whatever its mode forbids.
+    """
+    archive = shutil.copytree(small_archive, tmp_path / "archive")
+    aside = tmp_path / "aside"
+
+    def hide(path):
+        path.rename(aside)
+        path.mkdir()
+
+    def bring_back(path):
+        path.rmdir()
+        aside.rename(path)
+
+    return archive, hide, bring_back
+
+
+class TestUnread:
+    """A file that cannot be read is no result."""
+
+    @pytest.fixture
+    def remote(self, unpacked_archive, tmp_path, serve):
+        """Server of a copy of an archive, and the files of its runs."""
+        pytest.importorskip("fsspec")
+        archive = shutil.copytree(unpacked_archive, tmp_path / "archive")
+        server = serve(archive)
+        return server, sorted((archive / "data").iterdir())
+
+    def test_what_has_passed_is_done_again(self, remote, describe, run, tmp_path, monkeypatch):
+        """Nothing changes but that the server answers: no fingerprint tells."""
+        monkeypatch.setattr("obscluster.gadf.remote._FIRST_DELAY", 0.01)
+        server, paths = remote
+        server.faults["GET", paths[1].name] = itertools.repeat(500)
+        path = describe(archive=server.url)
+        said = []
+        run(path)
+        entries = read_yaml(tmp_path / "results" / "steps" / "steps.yaml")["steps"]
+        obs_id = int(paths[1].stem.removeprefix("run_"))
+        assert list(entries["features"]["unread"]) == [obs_id]
+        assert list(Grouping.read(tmp_path / "results").reasons) == [obs_id]
+        assert run(path, say=said.append) == {"features": "done", "group": "kept", "assess": "kept"}
+        assert "features: done again, 1 run could not be read before," in "\n".join(said)
+        server.faults.clear()
+        assert set(run(path).values()) == {"done"}
+        assert set(run(path).values()) == {"kept"}
+        run(path, "whole")
+        assert contents(tmp_path / "results") == contents(tmp_path / "whole")
+        assert not Grouping.read(tmp_path / "results").reasons
+
+    def test_a_livetime_of_the_index_is_not_kept_either(self, remote, describe, run, tmp_path):
+        server, paths = remote
+        server.faults["GET", paths[1].name] = itertools.repeat(400)
+        path = describe(
+            archive=server.url, features={"names": ["zenith"]}, assess={"n_resamples": 0}
+        )
+        run(path)
+        notes = Table.read(tmp_path / "results" / "features.ecsv")["notes"]
+        assert "livetime of the index" in notes[1]
+        server.faults.clear()
+        assert run(path)["features"] == "done"
+        notes = QTable.read(tmp_path / "results" / "features.ecsv")["notes"]
+        assert not any(np.ma.filled(notes, ""))
+
+    def test_a_remote_file_that_changed_is_noticed(self, remote, describe, run, tmp_path):
+        server, paths = remote
+        names = {"names": ["psf-r68", "aeff"], "energy": ["1 TeV"]}
+        path = describe(archive=server.url, features=names)
+        run(path)
+        assert set(run(path).values()) == {"kept"}
+        paths[0].write_bytes(paths[1].read_bytes())
+        assert run(path)["features"] == "done"
+        table = Table.read(tmp_path / "results" / "features.ecsv")
+        assert table["psf-r68"][0] == table["psf-r68"][1]
+        # Of the same size, and changed within the same process.
+        os.utime(paths[2], (1, 1))
+        assert run(path)["features"] == "done"
+
+    def test_a_run_that_is_lost_to_the_counts(self, hidden, describe, run, tmp_path):
+        """Features come from the index; the responses are read for the groups alone."""
+        archive, hide, bring_back = hidden
+        names = read_names(archive)
+        path = describe(
+            archive=str(archive),
+            target="Vela X",
+            features={"names": ["zenith"]},
+            grouping={"method": "information", "n_groups": 1},
+            assess=False,
+        )
+        hide(names[0])
+        run(path)
+        lost = int(names[0].name[4:10])
+        assert "is a directory" in Grouping.read(tmp_path / "results").reasons[lost]
+        bring_back(names[0])
+        assert run(path)["group"] == "done"
+        assert lost in Grouping.read(tmp_path / "results").groups["group_1"]
+        assert run(path)["group"] == "kept"
+
+    @pytest.mark.parametrize("strict", [False, True])
+    def test_the_first_line_says_it(self, strict, hidden, describe, tmp_path, capsys):
+        archive, hide, _ = hidden
+        names = read_names(archive)
+        hide(names[3])
+        path = describe(archive=str(archive))
+        option = ["--strict"] if strict else []
+        output = ["--no-plots", "-o", str(tmp_path / "run")]
+        assert main(["run", str(path), *output, *option]) == (3 if strict else 0)
+        lost = int(names[3].name[4:10])
+        text = f"1 of 12 runs could not be read: {lost} (is a directory)"
+        assert capsys.readouterr().out.partition("\n\n")[2].splitlines()[0] == (
+            f"{text}; groups are without it"
+        )
+        output = ["--no-plots", "--n-groups", "2", "-o", str(tmp_path / "group")]
+        assert main(["group", str(archive), *output, *option]) == (3 if strict else 0)
+        assert capsys.readouterr().out.splitlines()[0] == f"{text}; groups are without it"
+        assert read_yaml(tmp_path / "group" / "groups.yaml")["unread"].keys() == {lost}
+
+    def test_all_is_well(self, describe, tmp_path, capsys):
+        output = ["--no-plots", "--strict", "-o", str(tmp_path / "run")]
+        assert main(["run", str(describe()), *output]) == 0
+        assert "could not be read" not in capsys.readouterr().out
+
+
+def read_names(archive):
+    """Files of the runs."""
+    return sorted((archive / "data").iterdir())
+
+
 class TestOutput:
     def test_what_is_not_ours_is_left_alone(self, describe, run, tmp_path):
         (tmp_path / "results").mkdir()
@@ -420,6 +554,44 @@ class TestReduction:
         assert (steps["reduce"], steps["fit"]) == ("kept", "done")
         steps = run(path, settings=["reduce.region.radius=0.15 deg"])
         assert (steps["group"], steps["reduce"], steps["fit"]) == ("kept", "done", "done")
+
+    def test_a_run_that_cannot_be_read_is_reduced_when_it_can(
+        self, hidden, describe, tmp_path, capsys
+    ):
+        archive, aside = hidden[0], tmp_path / "cut"
+        labels = tmp_path / "labels.csv"
+        labels.write_text("obs_id,label\n26601,1\n172601,1\n200501,2\n")
+        group = ["group", str(archive), "--labels", str(labels), "--no-plots"]
+        assert main([*group, "-o", str(tmp_path / "groups")]) == 0
+        file = archive / "data" / "run_026601.fits.gz"
+        file.rename(aside)
+        # No more than its last part is missing.
+        file.write_bytes(aside.read_bytes()[:20_000])
+        capsys.readouterr()
+        config = describe(reduce=REDUCE)
+        reduce = ["reduce", str(tmp_path / "groups"), "--target", "Vela X"]
+        reduce += ["--config", str(config), "-o", str(tmp_path / "datasets")]
+        assert main([*reduce, "--strict"]) == 3
+        first = capsys.readouterr().out.splitlines()[0]
+        text = "1 of 3 runs could not be read: 26601 (truncated gzip data after"
+        assert first.startswith(text)
+        assert first.endswith("; datasets are without it")
+        groups = read_yaml(tmp_path / "datasets" / "reduction.yaml")["groups"]
+        assert groups["group_1"]["unread"] == [26601]
+        assert groups["group_1"]["obs_ids"] == [172601]
+        assert "unread" not in groups["group_2"]
+        assert main([*reduce, "--overwrite"]) == 0
+        again = read_yaml(tmp_path / "datasets" / "reduction.yaml")["groups"]
+        assert again["group_1"]["key"] == groups["group_1"]["key"]
+        assert again["group_1"]["checksums"] != groups["group_1"]["checksums"]
+        assert again["group_2"]["checksums"] == groups["group_2"]["checksums"]
+        aside.replace(file)
+        capsys.readouterr()
+        assert main([*reduce, "--overwrite", "--strict"]) == 0
+        assert "could not be read" not in capsys.readouterr().out
+        again = read_yaml(tmp_path / "datasets" / "reduction.yaml")["groups"]
+        assert again["group_1"]["obs_ids"] == [26601, 172601]
+        assert again["group_2"]["checksums"] == groups["group_2"]["checksums"]
 
     def test_two_runs_differ_in_dates_alone(self, path, run, tmp_path):
         """Gammapy writes when it made a file: into FITS headers, and into its YAML files.

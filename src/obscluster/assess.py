@@ -78,6 +78,8 @@ class Assessment:
         Number of groups to the labels that the quality was taken of.
     archive : `~pathlib.Path` or None
         Where the runs are, as the grouping has it.
+    unread : mapping
+        Runs whose lost information is not told because a file could not be read, and why.
     """
 
     grouping: Grouping
@@ -90,6 +92,7 @@ class Assessment:
     losses: QTable | None = None
     labels: Mapping[int, NDArray[np.int64]] = field(default_factory=dict)
     archive: Path | None = None
+    unread: Mapping[int, str] = field(default_factory=dict)
 
     def _repr_html_(self) -> str:
         """For a notebook: the tables and sentences that `obscluster assess` prints."""
@@ -144,12 +147,17 @@ def assess_grouping(
     if not isinstance(record.get("clustered"), list):
         raise ArchiveError(f"{directory / RECORD_FILE}: has no key clustered")
     config = make_config(record["config"])
-    losses = _losses(record, information or {}, grouping, progress) if with_losses else None
+    losses: QTable | None = None
+    unread: Mapping[int, str] = {}
+    if with_losses:
+        losses, unread = _losses(record, information or {}, grouping, progress)
     names = [name for name in record["clustered"] if name in table.colnames]
     if not names:
         # Categories: there is nothing by which the runs of a group could be compared.
         empty = QTable()
-        return Assessment(grouping, empty, empty, empty, None, empty, None, losses, archive=archive)
+        return Assessment(
+            grouping, empty, empty, empty, None, empty, None, losses, {}, archive, unread
+        )
     features = table[["obs_id", *names]]
     scaling = ScalingConfig() if config.grouping.method == "cuts" else config.scaling
     scaled = scaled_features(features, names, scaling)
@@ -174,6 +182,7 @@ def assess_grouping(
         losses,
         labels,
         archive,
+        unread,
     )
 
 
@@ -269,16 +278,16 @@ def _losses(
     information: Mapping[str, Any],
     grouping: Grouping,
     progress: Progress | None,
-) -> QTable | None:
-    """Information that the groups lose; None if nobody says on what."""
+) -> tuple[QTable | None, Mapping[int, str]]:
+    """Information that the groups lose, None if nobody says on what; and runs not read for it."""
     found = scores_of_grouping(record, information, progress)
     if found is None:
-        return None
+        return None, {}
     scores, fit_background = found
     labels = grouping.label_of(scores.obs_ids)
     stacked = np.where(labels == UNASSIGNED, UNASSIGNED, 1)
     groupings = {"these groups": labels, "all stacked": stacked}
-    return loss_table(scores, groupings, fit_background)
+    return loss_table(scores, groupings, fit_background), scores.unread
 
 
 def _has_threshold(config: RunConfig) -> bool:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from astropy.table import Column, QTable, Table, vstack
+from numpy.typing import NDArray
 
 from obscluster.characterise import LIVETIME, Progress, Runs, characterise
 from obscluster.columns import numbers
@@ -41,7 +42,8 @@ class Assignment:
     ----------
     table : `~astropy.table.QTable`
         One row per selected run of the archive: ``obs_id``, ``label``, ``status`` ("known": it
-        has its place already, "new": it was put into a group, "fits none") and ``notes``.
+        has its place already, "new": it was put into a group, "fits none", "unread": it has
+        no place because a file of it could not be read) and ``notes``.
     grouping : `~obscluster.grouping.base.Grouping`
         The earlier grouping with the new runs, those that fit none as -1.
     features : `~astropy.table.QTable`
@@ -62,13 +64,21 @@ class Assignment:
     runs: Runs
 
     @property
+    def unread(self) -> Mapping[int, str]:
+        """Runs of the archive of which a file could not be read, and why.
+
+        Those that have no place for it are tried again when the groups are extended once more.
+        """
+        return self.runs.unread
+
+    @property
     def changed_index(self) -> list[str]:
         """Index files that are not those of which the groups were made, by their checksums."""
         recorded = self.record.get("index_files") or {}
         return [
             path.name
-            for path in self.runs.data_store.index_files
-            if recorded.get(path.name) != checksum(path)
+            for path, value in self.runs.data_store.index_checksums.items()
+            if recorded.get(path.name) != value
         ]
 
     def count(self, status: str) -> int:
@@ -119,18 +129,22 @@ def assign_observations(
             raise ArchiveError(f"{directory / RECORD_FILE}: {key} is no list of files")
     _warn_of_feature_files(record.get("feature_files") or {})
     runs = characterise(config, progress)
-    _warn_of_changed_features(old, runs.features)
     obs_ids = np.asarray(runs.table["obs_id"], dtype=np.int64)
+    unread = np.isin(obs_ids, list(runs.unread))
+    rule = earlier.rule
+    earlier, old = _without_unread(earlier, old, record, obs_ids)
+    _warn_of_changed_features(old, runs.features[~unread])
     known = np.isin(obs_ids, earlier.obs_ids)
     labels = earlier.label_of(obs_ids)
     notes = [earlier.reasons.get(int(i), "") for i in obs_ids]
     fresh = np.flatnonzero(~known)
     if len(fresh):
-        labels[fresh], reasons = earlier.rule.assign(runs.table[fresh])
+        labels[fresh], reasons = rule.assign(runs.table[fresh])
         for row, reason in zip(fresh, reasons, strict=True):
             text = str(runs.features["notes"][row])
             notes[row] = "; ".join(filter(None, [reason, text if reason else ""]))
     status = np.where(known, "known", np.where(labels == UNASSIGNED, "fits none", "new"))
+    status = np.where((status == "fits none") & unread, "unread", status)
     table = QTable({"obs_id": obs_ids, "label": labels, "status": status})
     table["notes"] = Column(notes, dtype=str)
     grouping = replace(
@@ -149,6 +163,35 @@ def assign_observations(
     aside = {"label", "notes"} | ({LIVETIME} - set(old.colnames))
     columns = [name for name in features.colnames if name not in aside]
     return Assignment(table, grouping, features[columns], directory, record, runs)
+
+
+def _without_unread(
+    earlier: Grouping, old: QTable, record: Mapping[str, Any], obs_ids: NDArray[np.int64]
+) -> tuple[Grouping, QTable]:
+    """The earlier groups without runs that were in none because they could not be read."""
+    unread = [int(i) for i in record.get("unread") or {}]
+    again = np.isin(earlier.obs_ids, np.intersect1d(unread, obs_ids))
+    again &= earlier.labels == UNASSIGNED
+    if not again.any():
+        return earlier, old
+    gone = set(earlier.obs_ids[again].tolist())
+    kept = replace(
+        earlier,
+        obs_ids=earlier.obs_ids[~again],
+        labels=earlier.labels[~again],
+        reasons={i: why for i, why in earlier.reasons.items() if i not in gone},
+    )
+    return kept, old[~np.isin(np.asarray(old["obs_id"]), list(gone))]
+
+
+def _still_unread(assignment: Assignment) -> dict[int, str]:
+    """Runs in no group because they could not be read, now or when the groups were made."""
+    known = {**(assignment.record.get("unread") or {}), **assignment.unread}
+    grouping = assignment.grouping
+    outside = grouping.obs_ids[grouping.labels == UNASSIGNED].tolist()
+    table = assignment.table
+    settled = set(table["obs_id"][table["status"] == "fits none"].tolist())
+    return {i: known[i] for i in sorted(outside) if i in known and i not in settled}
 
 
 def write_assignment(assignment: Assignment, output: Path, overwrite: bool = False) -> list[str]:
@@ -174,13 +217,15 @@ def write_assignment(assignment: Assignment, output: Path, overwrite: bool = Fal
         assignment.table.write(staging / "assignment.ecsv", format="ascii.ecsv")
         files = ["assignment.ecsv", *write_run_lists(staging, grouping), *grouping.files]
         store = assignment.runs.data_store
+        unread = _still_unread(assignment)
         history = [*assignment.record.get("assigned", []), _step(assignment)]
         record = {
             **{key: value for key, value in assignment.record.items() if key not in _REWRITTEN},
             "versions": versions(),
-            "index_files": {path.name: checksum(path) for path in store.index_files},
+            "index_files": {path.name: value for path, value in store.index_checksums.items()},
             "assigned": history,
             "n_obs": len(grouping),
+            **({"unread": unread} if unread else {}),
             "groups": {
                 label: {"n_obs": int((grouping.labels == label).sum())}
                 for label in range(1, grouping.n_groups + 1)
@@ -192,7 +237,10 @@ def write_assignment(assignment: Assignment, output: Path, overwrite: bool = Fal
 
 
 # Keys of a record that the grouping writes anew.
-_REWRITTEN = ("parameters", "names", "remarks", "unassigned", "linkage", "rule", "checksums")
+_REWRITTEN = (
+    *("parameters", "names", "remarks", "unassigned", "linkage", "rule", "checksums"),
+    "unread",
+)
 
 
 def _step(assignment: Assignment) -> dict[str, Any]:
@@ -203,6 +251,7 @@ def _step(assignment: Assignment) -> dict[str, Any]:
         "known": assignment.count("known"),
         "new": assignment.count("new"),
         "fits_none": assignment.count("fits none"),
+        "unread": assignment.count("unread"),
     }
 
 

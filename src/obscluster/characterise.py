@@ -65,6 +65,15 @@ class Selected:
     cut_flow: Table
     target: Target | None
 
+    @property
+    def unread(self) -> dict[int, str]:
+        """Observations of which a file could not be read, and why; see `Runs.unread`."""
+        files = self.data_store.obs_table.files
+        unread = {} if files is None else files.unread
+        concerned = set(np.asarray(self.obs_table["OBS_ID"]).tolist())
+        concerned.update(*self.cut_flow.meta.get("unknown", {}).values())
+        return {obs_id: why for obs_id, why in unread.items() if obs_id in concerned}
+
 
 @dataclass(frozen=True, eq=False)
 class Runs:
@@ -103,6 +112,18 @@ class Runs:
     def observations(self) -> list[Observation]:
         """The selected observations; one that the hdu-index does not know has no files."""
         return _observations(self.data_store, self.obs_table)
+
+    @property
+    def unread(self) -> dict[int, str]:
+        """Observations of which a file could not be read, and why.
+
+        Those that were selected, and those of which the selection therefore did not know whether
+        they belong to it.
+        """
+        selected = Selected(
+            self.data_store, self.obs_table, self.selections, self.cut_flow, self.target
+        )
+        return selected.unread | dict(self.features.meta.get("unread", {}))
 
 
 def select_runs(config: RunConfig) -> Selected:

@@ -2,7 +2,8 @@
 
 Two families matter to a user. A `RequestError` (unknown feature, impossible selection, unreadable
 archive) stops the work: nothing sensible can be computed. A `DataError` concerns one file or one
-HDU: the run that needs it is skipped, named and counted, and the rest goes on.
+HDU: the run that needs it is skipped, named and counted, and the rest goes on. If it is a
+`ReadError`, trying again may help.
 """
 
 from __future__ import annotations
@@ -13,14 +14,18 @@ from difflib import get_close_matches
 from pathlib import Path
 
 __all__ = [
+    "AbsentError",
     "ArchiveError",
+    "DamagedError",
     "DataError",
     "FormatError",
     "MissingDataError",
     "ObsClusterError",
     "ObsClusterWarning",
+    "ReadError",
     "RequestError",
     "SkippedRunWarning",
+    "UnreadableError",
     "unknown_name",
 ]
 
@@ -69,11 +74,11 @@ class DataError(ObsClusterError, OSError):
 
         What is wrong is the same words for all runs alike, so that runs can be counted by it.
         """
-        what = re.split(r"[;,:] ", self.message, maxsplit=1)
+        what, rest = _first_part(self.message)
         where = [] if self.path is None else [str(self.path)]
         where += [] if self.hdu is None else [f"HDU {self.hdu}"]
-        details = ", ".join([*where, *what[1:]]).replace("; ", ", ")
-        return f"{what[0]} ({details})" if details else what[0]
+        details = ", ".join([*where, *rest]).replace("; ", ", ")
+        return f"{what} ({details})" if details else what
 
     def __reduce__(self) -> tuple[type[DataError], tuple[str, Path | None, str | None]]:
         return type(self), (self.message, self.path, self.hdu)
@@ -87,12 +92,45 @@ class FormatError(DataError):
     """A file is not what it should be: truncated, not FITS, or against GADF."""
 
 
+class ReadError(DataError):
+    """The bytes of a file could not be had, or are damaged: another day it may be readable.
+
+    What comes of it is never kept as a result. It is not raised for what an intact file says, or
+    does not say.
+    """
+
+
+class UnreadableError(ReadError, MissingDataError):
+    """A file cannot be opened or read: permission, a disk, a server."""
+
+
+class AbsentError(UnreadableError):
+    """There is no file of that name, or none that may be seen."""
+
+
+class DamagedError(ReadError, FormatError):
+    """A file is cut short, or its bytes are not those that were written."""
+
+
 class ObsClusterWarning(UserWarning):
     """Base class of every warning that obscluster emits."""
 
 
 class SkippedRunWarning(ObsClusterWarning):
     """Some runs were left out; the message names them and says why."""
+
+
+def _first_part(text: str) -> tuple[str, list[str]]:
+    """A text up to its first comma, colon or semicolon outside brackets, and the rest, if any."""
+    depth = 0
+    for place in re.finditer(r"[(\[]|[)\]]|[;,:] ", text):
+        if place[0] in "([":
+            depth += 1
+        elif place[0] in ")]":
+            depth -= 1
+        elif depth <= 0:
+            return text[: place.start()], [text[place.end() :]]
+    return text, []
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:

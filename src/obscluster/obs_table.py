@@ -40,11 +40,17 @@ class RunFiles:
         Where the parts of each observation lie.
     index_name : str
         The obs-index, for messages.
+
+    Attributes
+    ----------
+    unread : dict
+        OBS_ID to why a file of it could not be read when it was asked.
     """
 
     def __init__(self, hdu_index: HDUIndex, index_name: str = "obs-index"):
         self.hdu_index = hdu_index
         self.index_name = index_name
+        self.unread: dict[int, str] = {}
         self._headers: dict[tuple[Any, ...], Header] = {}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> RunFiles:
@@ -57,6 +63,7 @@ class RunFiles:
         """
         key = self.hdu_index.key_of(row)
         run = Observation(key[0], self.hdu_index.locations(*key), row, self.hdu_index.directory)
+        run.unread = self.unread
         if key not in self._headers:
             # What cannot be read is said by whoever asks the observation for it.
             with suppress(DataError):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,7 +15,7 @@ from astropy.table import Row, Table
 from astropy.time import Time
 
 from obscluster.archive.quantities import Known, quantity_of
-from obscluster.exceptions import DataError, FormatError, MissingDataError
+from obscluster.exceptions import DataError, FormatError, MissingDataError, ReadError
 from obscluster.gadf.events import GTI, EventList, read_events, read_gti
 from obscluster.gadf.fits import FitsFile
 from obscluster.gadf.hdu import HDU
@@ -52,6 +52,12 @@ class Observation:
     base_dir : `~pathlib.Path`, optional
         Directory of the archive that it is from.
 
+    Attributes
+    ----------
+    unread : dict
+        OBS_ID to why a file of it could not be read, if that ever was so: values that were asked
+        for may be lacking, or be those of the obs-index.
+
     Notes
     -----
     A pickled observation keeps what its row of the obs-index says, and no more of that table; what
@@ -68,6 +74,7 @@ class Observation:
         self.obs_id = obs_id
         self.locations = dict(locations)
         self.base_dir = base_dir
+        self.unread: dict[int, str] = {}
         self._row = row
 
     def __getstate__(self) -> dict[str, Any]:
@@ -75,6 +82,7 @@ class Observation:
             "obs_id": self.obs_id,
             "locations": self.locations,
             "base_dir": self.base_dir,
+            "unread": {},
             "_row": None,
             "index_row": self.index_row,
             "index_units": self.index_units,
@@ -101,6 +109,7 @@ class Observation:
         other.__dict__.update(self.__dict__)
         # It reads by way of the observation that made it.
         other.__dict__.pop("_pointing", None)
+        other.unread = {}
         other._with_gti = with_gti
         return other
 
@@ -207,7 +216,7 @@ class Observation:
     ) -> dict[str, IRF | None]:
         """Responses of one file, which the index names for all of them."""
         irfs: dict[str, IRF | None] = {}
-        with wanted[0][1].open() as file:
+        with self._opened(wanted[0][1]) as file:
             self._keep_header(file)
             gti = self.locations.get("gti") if self._with_gti else None
             if gti is not None and gti.path == file.path and "gti" not in self.__dict__:
@@ -264,7 +273,7 @@ class Observation:
         location = self.locations.get("events")
         if location is None:
             return {}
-        with location.open() as file:
+        with self._opened(location) as file:
             return location.find(file).header
 
     @property
@@ -488,5 +497,18 @@ class Observation:
         location = self.locations.get(hdu_type)
         if location is None:
             raise MissingDataError(f"run {self.obs_id}: the hdu-index lists no {hdu_type}")
-        with location.open() as file:
+        with self._opened(location) as file:
             return reader(location.find(file))
+
+    @contextmanager
+    def _opened(self, location: HDULocation) -> Iterator[FitsFile]:
+        """The file of a location; that it cannot be read is remembered, whoever makes do without.
+
+        So nobody takes what was made of the rest for a result that is to be kept.
+        """
+        try:
+            with location.open() as file:
+                yield file
+        except ReadError as error:
+            self.unread.setdefault(self.obs_id, error.reason)
+            raise

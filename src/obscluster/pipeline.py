@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,11 +65,16 @@ class GroupResult:
         The observations and their features.
     grouping : `~obscluster.grouping.base.Grouping`
         The groups, rows as in the features.
+    unread : mapping
+        Runs of which a file could not be read, to the reason: `ReadError.reason` of the first
+        error. They are in no group, or in one by what else is known of them; those that the
+        selection lost for it count, too. When the cause has passed, they may have another place.
     """
 
     config: RunConfig
     runs: Runs
     grouping: Grouping
+    unread: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def data_store(self) -> DataStore:
@@ -142,11 +147,12 @@ def group_observations(
         _check_any_complete(runs.features, runs.names)
         _warn_of_small_spread(runs.features, runs.names)
     method, suggestion = config.grouping, None
+    unread: Mapping[int, str] = {}
     if getattr(method, "n_groups", None) == "auto":
         suggestion = _suggest(config, runs)
         method = method.model_copy(update={"n_groups": suggestion.n_groups})
     if isinstance(method, InformationConfig):
-        grouping = _group_by_information(config, runs, progress)
+        grouping, unread = _group_by_information(config, runs, progress)
     elif isinstance(method, LabelsConfig):
         grouping = _group_by_labels(config, runs, Path(method.file))
     else:
@@ -156,10 +162,13 @@ def group_observations(
         grouping = replace(
             grouping, remarks=[*grouping.remarks, f"suggested{without}: {suggestion}"]
         )
-    return GroupResult(config, runs, _with_notes(grouping, runs.features))
+    grouping = _with_notes(grouping, runs.features)
+    return GroupResult(config, runs, grouping, {**runs.unread, **unread})
 
 
-def _group_by_information(config: RunConfig, runs: Runs, progress: Progress | None) -> Grouping:
+def _group_by_information(
+    config: RunConfig, runs: Runs, progress: Progress | None
+) -> tuple[Grouping, Mapping[int, str]]:
     # Loads more than other methods need.
     from obscluster.stacking import group_by_information, scores_of
 
@@ -167,7 +176,7 @@ def _group_by_information(config: RunConfig, runs: Runs, progress: Progress | No
         # What was skipped is part of the result, see GroupResult.unassigned.
         warnings.simplefilter("ignore", SkippedRunWarning)
         scores = scores_of(config, runs, progress)
-    return group_by_information(config, runs, scores)
+    return group_by_information(config, runs, scores), scores.unread
 
 
 def _group_by_labels(config: RunConfig, runs: Runs, path: Path) -> Grouping:
@@ -342,18 +351,21 @@ def _record(result: GroupResult) -> dict[str, Any]:
         }
         for label in range(1, result.grouping.n_groups + 1)
     }
+    unread = dict(sorted(result.unread.items()))
+    checksums = result.data_store.index_checksums
     return {
         "obscluster": "grouping of observations",
         "versions": versions(),
         "config": recorded(result.config),
         "archive": str(result.data_store.base_dir.absolute()),
-        "index_files": {path.name: checksum(path) for path in result.data_store.index_files},
+        "index_files": {path.name: value for path, value in checksums.items()},
         "selection": result.runs.selections,
         "cut_flow": [
             dict(zip(result.cut_flow.colnames, row, strict=True))
             for row in result.cut_flow.iterrows()
         ],
-        "features": dict(result.features.meta),
+        **({"unread": unread} if unread else {}),
+        "features": {k: v for k, v in result.features.meta.items() if k != "unread"},
         "label_files": _label_files(result.config),
         "feature_files": {name: checksum(Path(name)) for name in result.config.features.files},
         "clustered": result.runs.names,

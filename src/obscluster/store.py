@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from obscluster.exceptions import (
     RequestError,
     SkippedRunWarning,
 )
+from obscluster.files.checksums import checksum, checksum_of
 from obscluster.gadf.discover.obs_index import KEYWORDS, make_obs_index
 from obscluster.gadf.hdu_index import HDUIndex
 from obscluster.gadf.index import (
@@ -31,7 +33,7 @@ from obscluster.gadf.index import (
     whole_number,
 )
 from obscluster.gadf.keywords import HeaderNumbers
-from obscluster.gadf.remote import is_remote
+from obscluster.gadf.remote import is_remote, read_remote
 from obscluster.obs_table import (
     ObservationTable,
     RunFiles,
@@ -69,6 +71,24 @@ class DataStore:
         self.obs_table = obs_table
         self.index_files: tuple[Path, ...] = ()
         self.index_hdus: tuple[int | str | None, ...] = ()
+
+    @cached_property
+    def index_checksums(self) -> dict[Path, str]:
+        """Each index file to its checksum, see `obscluster.files.checksums`.
+
+        Raises
+        ------
+        ArchiveError
+            If one at a URL cannot be read.
+        """
+        found: dict[Path, str] = {}
+        for path in self.index_files:
+            try:
+                remote = is_remote(path)
+                found[path] = checksum_of(read_remote(path)) if remote else checksum(path)
+            except OSError as error:
+                raise ArchiveError(f"index file {path}: cannot be read ({error})") from None
+        return found
 
     @classmethod
     def from_dir(
@@ -129,6 +149,9 @@ class DataStore:
         data_store = cls(hdu_index, obs_table)
         data_store.index_files = index_files
         data_store.index_hdus = (obs_hdu, hdu_hdu)
+        if is_remote(directory):
+            # Now rather than when hours of work are written down, and the server may be gone.
+            _ = data_store.index_checksums
         return data_store
 
     @classmethod

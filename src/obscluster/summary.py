@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import textwrap
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from astropy import units as u
@@ -31,6 +33,7 @@ __all__ = [
     "describe_frontier",
     "describe_result",
     "describe_unassigned",
+    "describe_unread",
     "note_lines",
 ]
 
@@ -40,8 +43,63 @@ _MAX_REMARKS = 10
 _FEW = 5
 
 
+def describe_unread(
+    unread: Mapping[int, str], obs_ids: Iterable[int], without: Iterable[int], what: str = "groups"
+) -> list[str]:
+    """What a result lost to files that could not be read: the first line of every result.
+
+    Parameters
+    ----------
+    unread : mapping
+        Runs of which a file could not be read, to the reason, such as `GroupResult.unread`.
+    obs_ids : iterable of int
+        Runs that were asked for.
+    without : iterable of int
+        Those that have no place in the result.
+    what : str
+        What the result is.
+
+    Returns
+    -------
+    lines : list of str
+        One line, none if all was read.
+
+    Examples
+    --------
+    >>> why = "cannot be read (Permission denied) (data/run_7.fits)"
+    >>> describe_unread({7: why}, [6, 7, 8], without=[7])
+    ['1 of 3 runs could not be read: 7 (permission denied); groups are without it']
+    """
+    if not unread:
+        return []
+    by_kind: dict[str, list[int]] = {}
+    for obs_id, reason in sorted(unread.items()):
+        by_kind.setdefault(_kind_of_error(reason), []).append(obs_id)
+    parts = []
+    for kind, some in by_kind.items():
+        more = f" and {len(some) - _FEW} more" if len(some) > _FEW else ""
+        parts.append(f"{', '.join(map(str, some[:_FEW]))}{more} ({kind})")
+    n_asked, n_without = len({*obs_ids, *unread}), len({*without} & {*unread})
+    them = "them" if len(unread) > 1 else "it"
+    if n_without == len(unread):
+        end = f"{what} are without {them}"
+    elif n_without:
+        end = f"{what} are without {n_without} of them"
+    else:
+        end = f"what else is known of {them} was taken"
+    return [f"{len(unread)} of {n_asked} runs could not be read: {'; '.join(parts)}; {end}"]
+
+
+def _kind_of_error(reason: str) -> str:
+    """Reason of a read error in few words."""
+    cause = re.match(r"cannot be (?:read|reached) \((.*?)\)", reason)
+    if cause is None:
+        return kinds_of(reason)[0]
+    return cause[1][:1].lower() + cause[1][1:]
+
+
 def describe_result(result: GroupResult) -> str:
-    """Cut-flow, one sentence, and a table of the groups.
+    """What could not be read, the cut-flow, one sentence, and a table of the groups.
 
     Parameters
     ----------
@@ -58,7 +116,12 @@ def describe_result(result: GroupResult) -> str:
     n_rest = int((grouping.labels == UNASSIGNED).sum())
     groups = "1 group" if grouping.n_groups == 1 else f"{grouping.n_groups} groups"
     sentence = f"{len(grouping)} observations, {livetime_text(hours)}, in {groups}"
-    lines = [*_cut_flow_lines(result.cut_flow), "", sentence]
+    lost = describe_unread(
+        result.unread,
+        result.grouping.obs_ids.tolist(),
+        {*result.unread} - {*grouping.obs_ids[grouping.labels != UNASSIGNED].tolist()},
+    )
+    lines = [*lost, *_cut_flow_lines(result.cut_flow), "", sentence]
     if n_rest:
         lines[-1] += f"; {n_rest} in no group"
     lines += ["", *_fit(group_rows(grouping, result.features, hours, _MAX_GROUPS))]
@@ -148,12 +211,13 @@ def describe_assignment(assignment: Assignment) -> str:
     """
     table, grouping = assignment.table, assignment.grouping
     n_none = assignment.count("fits none")
-    lines = [
-        (
-            f"{len(table)} observations: {assignment.count('known')} known, "
-            f"{assignment.count('new')} new in their groups, {n_none} fit none"
-        ),
-    ]
+    placed = table["obs_id"][table["label"] != UNASSIGNED].tolist()
+    unread = assignment.unread
+    lines = describe_unread(unread, table["obs_id"].tolist(), {*unread} - {*placed})
+    lines.append(
+        f"{len(table)} observations: {assignment.count('known')} known, "
+        f"{assignment.count('new')} new in their groups, {n_none} fit none"
+    )
     if assignment.changed_index:
         lines.append(f"changed since the groups were made: {', '.join(assignment.changed_index)}")
     lines.append("")

@@ -1,7 +1,8 @@
 """Command line: parse, call the pipeline, return an exit code.
 
 0: done; 1: done, and something was found, or a fit did not converge; 2: the request cannot be met;
-3: done, but runs could not be read, with --strict; 130 and 143: interrupted and terminated. Each
+3: done, but files could not be read, where ``--strict`` was asked for; 130 and 143: interrupted and
+terminated. Each
 command is a module of this package with ``add(commands)``, which describes its arguments, and a
 function that runs it. Loading astropy takes a second, so a command imports what it needs when it
 runs, and ``--help`` answers at once.

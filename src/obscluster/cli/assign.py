@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from obscluster.cli.common import (
+    STRICT,
     add_archive,
     add_command,
+    add_strict,
     add_trust,
     archive_config,
     progress_bar,
@@ -37,6 +39,7 @@ def add(commands: Any) -> None:
         "--workers", type=int, default=1, metavar="N", help="runs read at once (default: 1)"
     )
     add_trust(command)
+    add_strict(command)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -59,4 +62,4 @@ def run(arguments: argparse.Namespace) -> int:
     print(describe_assignment(assignment))
     if files:
         print(f"\nresults in {arguments.output}: {', '.join(files)}")
-    return 0
+    return STRICT if arguments.strict and assignment.unread else 0

@@ -9,15 +9,20 @@ from pathlib import Path
 from typing import Any
 
 __all__ = [
+    "STRICT",
     "add_archive",
     "add_command",
     "add_overwriting_of_file",
+    "add_strict",
     "add_trust",
     "archive_config",
     "archive_of",
     "progress_bar",
     "writing",
 ]
+
+STRICT = 3
+"""Exit code of ``--strict``."""
 
 
 def add_command(
@@ -99,6 +104,15 @@ def writing(output: Path | None, overwrite: bool, archive: Path | str | None) ->
     place = expand_path(archive) if isinstance(archive, str) else archive
     with reserved(output, overwrite, place):
         yield
+
+
+def add_strict(command: argparse.ArgumentParser) -> None:
+    """Describe ``--strict``, for commands that go on without runs that cannot be read."""
+    command.add_argument(
+        "--strict",
+        action="store_true",
+        help=f"exit with {STRICT} if files of runs could not be read; results are written as ever",
+    )
 
 
 def archive_of(arguments: argparse.Namespace) -> tuple[str, str | None, str | None]:

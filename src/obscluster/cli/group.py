@@ -7,7 +7,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from obscluster.cli.common import add_archive, add_command, progress_bar, writing
+from obscluster.cli.common import (
+    STRICT,
+    add_archive,
+    add_command,
+    add_strict,
+    progress_bar,
+    writing,
+)
 from obscluster.cli.group_arguments import (
     METHODS,
     OPTIONS,
@@ -55,6 +62,7 @@ def add(commands: Any) -> None:
     command.add_argument("-o", "--output", required=True, type=Path, help="directory for results")
     command.add_argument("--overwrite", action="store_true", help="replace results in the output")
     command.add_argument("--no-plots", action="store_true", help="draw no plots")
+    add_strict(command)
     add_runs(command)
     add_methods(command)
     add_scaling(command)
@@ -75,7 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
         files = write_results(result, output, overwrite, not arguments.no_plots)
     print_result(result)
     print(f"\nresults in {arguments.output}: {', '.join(files)}")
-    return 0
+    return STRICT if arguments.strict and result.unread else 0
 
 
 def _config_content(arguments: argparse.Namespace) -> dict[str, Any]:

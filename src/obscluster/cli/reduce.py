@@ -6,7 +6,15 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from obscluster.cli.common import add_archive, add_command, add_trust, archive_config, progress_bar
+from obscluster.cli.common import (
+    STRICT,
+    add_archive,
+    add_command,
+    add_strict,
+    add_trust,
+    archive_config,
+    progress_bar,
+)
 
 EXAMPLES = """\
 examples:
@@ -41,6 +49,7 @@ def add(commands: Any) -> None:
     command.add_argument("--keep-runs", action="store_true", help="write the single runs too")
     command.add_argument("--workers", type=int, metavar="N", help="processes (default: 1)")
     add_trust(command)
+    add_strict(command)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -49,6 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     require_gammapy()
     from obscluster.reduction import reduce_groups
+    from obscluster.summary import describe_unread
 
     content: dict[str, Any] = {}
     if arguments.config is not None:
@@ -69,13 +79,15 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.overwrite,
         arguments.trust,
     )
+    for line in describe_unread(reduction.unread, reduction.obs_ids, reduction.unread, "datasets"):
+        print(line)
     _print_groups(reduction.groups)
     if had_fit and not fit.exists():
         print(f"\nthe fit in {fit.parent} was of earlier datasets and is removed; fit again")
     n_files = sum(len(group["checksums"]) for group in reduction.groups.values())
     files = f"datasets.yaml, models.yaml, reduction.yaml, and {n_files} files of data"
     print(f"\nresults in {arguments.output}: {files}")
-    return 0
+    return STRICT if arguments.strict and reduction.unread else 0
 
 
 def _print_groups(groups: dict[str, Any]) -> None:

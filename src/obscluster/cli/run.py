@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from obscluster.cli.common import add_command, progress_bar
+from obscluster.cli.common import STRICT, add_command, add_strict, progress_bar
 
 EXAMPLES = """\
 examples:
@@ -31,8 +31,8 @@ The groups are assessed and a report is written unless these keys are false. Wit
 the groups are reduced to Gammapy's datasets and fitted jointly; see `obscluster reduce --help`.
 
 Each step is kept in the output until something that it depends on changes: the description, the
-steps before, files of the archive, or versions. A run that was interrupted goes on when it is
-started again.
+steps before, files of the archive, or versions. A step in which files of runs could not be read is
+done again. A run that was interrupted goes on when it is started again.
 """
 
 
@@ -63,6 +63,7 @@ def add(commands: Any) -> None:
         help="do all steps again, and replace what is in the output",
     )
     command.add_argument("--no-plots", action="store_true", help="draw no plots")
+    add_strict(command)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -84,4 +85,6 @@ def run(arguments: argparse.Namespace) -> int:
     if outcome.fit is not None:
         print(f"\n{outcome.fit}")
     print(f"\nresults in {arguments.output}")
+    if arguments.strict and outcome.unread:
+        return STRICT
     return 0 if outcome.fit is None or outcome.fit.success else 1

@@ -124,11 +124,11 @@ def _rows(found: Found, kept: Mapping[int, CachedColumn], n_columns: int) -> lis
 def _completed(row: Row, asked: Sequence[int], computed: Row) -> Row:
     """What was found of a run and what was computed; without both, it is skipped."""
     if computed.skipped:
-        return Row.skip(len(row.values), computed.skipped)
+        return Row.skip(len(row.values), computed.skipped, computed.unread)
     values, remarks = row.values.copy(), list(row.remarks)
     for i, value, texts in zip(asked, computed.values, computed.remarks, strict=True):
         values[i], remarks[i] = value, texts
-    return Row(values, remarks)
+    return Row(values, remarks, unread=computed.unread)
 
 
 def _keep(

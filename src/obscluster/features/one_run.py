@@ -81,6 +81,7 @@ def characterise(observation: Observation, task: Task, shared: SharedIRFs | None
         Values, and what was wrong.
     """
     observation = observation.passing(with_gti=task.with_gti)
+    unread = observation.unread
     n_columns = len(task.requests)
     values, final = np.full(n_columns, np.nan), [True] * n_columns
     remarks: list[Sequence[str]] = []
@@ -91,16 +92,17 @@ def characterise(observation: Observation, task: Task, shared: SharedIRFs | None
         irfs = observation.read_irfs(*hdu_types, shared=shared, offset=near) if hdu_types else {}
         offset = find_offset()
     except DataError as error:
-        return Row.skip(n_columns, error.reason)
+        return Row.skip(n_columns, error.reason, unread.get(observation.obs_id, ""))
     run = Run(observation, irfs, offset, task.position is not None, task.containment_fraction)
     for i, request in enumerate(task.requests):
         # Each column has its own, since a cache may keep one and not the other.
         run.remarks = []
         values[i], final[i] = _value(run, request)
-        # Nor is it known where an unreadable file left the offset open.
-        final[i] = final[i] and not np.isnan(offset)
+        # Nor is it known where an unreadable file left the offset open, or a feature has made do
+        # with what the obs-index says.
+        final[i] = final[i] and not np.isnan(offset) and not unread
         remarks.append(tuple(run.remarks))
-    return Row(values, remarks, final)
+    return Row(values, remarks, final, unread=unread.get(observation.obs_id, ""))
 
 
 def _value(run: Run, request: Request) -> tuple[float, bool]:

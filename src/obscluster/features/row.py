@@ -27,12 +27,15 @@ class Row:
         Per column, whether the same files would give the same again: not if one could not be read.
     skipped : str
         Why there are no values at all; empty if there are.
+    unread : str
+        Why a file could not be read, even if there are values all the same; empty if all could.
     """
 
     values: NDArray[np.float64]
     remarks: Sequence[Sequence[str]] = ()
     final: Sequence[bool] = ()
     skipped: str = ""
+    unread: str = ""
 
     @property
     def note(self) -> str:
@@ -43,15 +46,20 @@ class Row:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Rows come from other processes, and numpy's own way takes longer than the rest of a row.
-        return _restored, (self.values.tobytes(), self.remarks, self.final, self.skipped)
+        values = self.values.tobytes()
+        return _restored, (values, self.remarks, self.final, self.skipped, self.unread)
 
     @classmethod
-    def skip(cls, n_columns: int, reason: str) -> Row:
-        """Row of a run whose files cannot be read."""
-        return cls(np.full(n_columns, np.nan), skipped=reason)
+    def skip(cls, n_columns: int, reason: str, unread: str = "") -> Row:
+        """Row of a run whose files cannot be read, or lack what they should hold."""
+        return cls(np.full(n_columns, np.nan), skipped=reason, unread=unread)
 
 
 def _restored(
-    values: bytes, remarks: Sequence[Sequence[str]], final: Sequence[bool], skipped: str
+    values: bytes,
+    remarks: Sequence[Sequence[str]],
+    final: Sequence[bool],
+    skipped: str,
+    unread: str,
 ) -> Row:
-    return Row(np.frombuffer(values), remarks, final, skipped)
+    return Row(np.frombuffer(values), remarks, final, skipped, unread)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -24,7 +25,7 @@ from obscluster.gadf.remote import identity as remote_identity
 from obscluster.gadf.remote import is_remote
 from obscluster.observation import Observation
 
-__all__ = ["run_keys"]
+__all__ = ["file_states", "run_keys"]
 
 # Keywords of the obs-index that change whenever it is written, and say nothing of a run.
 _VOLATILE = ("CHECKSUM", "DATASUM", "DATE", "COMMENT", "HISTORY", "CREATOR", "NAXIS2")
@@ -52,7 +53,7 @@ def run_keys(observations: Sequence[Observation], identity: Identity = "stat") -
         Shape (n_runs, 2).
     """
     paths = dict.fromkeys(at.path for obs in observations for at in obs.locations.values())
-    states = _file_states(paths, identity)
+    states = file_states(paths, identity)
     rows = _index_rows(observations)
     sums = [
         hashlib.blake2b(_files(obs, states) + row, digest_size=_KEY_BYTES).digest()
@@ -74,7 +75,21 @@ def _files(observation: Observation, states: Mapping[Path, str]) -> bytes:
     return "\0".join(parts).encode("utf-8", "surrogateescape")
 
 
-def _file_states(paths: Iterable[Path], identity: Identity) -> dict[Path, str]:
+def file_states(paths: Iterable[Path], identity: Identity = "stat") -> dict[Path, str]:
+    """What changes when a file does, of many files at once.
+
+    Parameters
+    ----------
+    paths : iterable of `~pathlib.Path`
+        Files, also at URLs.
+    identity : {"stat", "checksum"}
+        See `run_keys`.
+
+    Returns
+    -------
+    states : dict
+        Path to a text. Of a file whose server does not tell, one that there never was before.
+    """
     paths = list(paths)
     if identity == "stat" and not any(map(is_remote, paths)):
         return {path: _stat(str(path)) for path in paths}
@@ -101,8 +116,13 @@ def _state(path: Path) -> str:
     if not is_remote(path):
         return _stat(str(path))
     for there in (path, path.with_name(_other(path.name))):
-        with contextlib.suppress(OSError):
+        try:
             return f"{there == path} {' '.join(remote_identity(there))}"
+        except (FileNotFoundError, PermissionError):
+            continue
+        except OSError:
+            # The same text for two states of a file would pass off one for the other.
+            return f"unknown {uuid.uuid4().hex}"
     return "not there"
 
 

@@ -81,7 +81,9 @@ def get_features(
     -------
     features : `~astropy.table.QTable`
         Columns ``obs_id``, the features, and ``notes``. A value that cannot be computed is NaN and
-        its reason is in ``notes``; what made the table is in ``meta``.
+        its reason is in ``notes``; what made the table is in ``meta``. Where files could not be
+        read, ``meta["unread"]`` is a dict of OBS_ID to reason: these runs lack values, or have
+        those of the obs-index, and may have others when they are read again.
 
     Raises
     ------
@@ -269,6 +271,10 @@ def _table(observations: Sequence[Observation], rows: Sequence[Row], task: Task)
         containment_fraction=task.containment_fraction,
         obscluster=__version__,
     )
+    runs = zip(observations, rows, strict=True)
+    unread = {int(obs.obs_id): row.unread for obs, row in runs if row.unread}
+    if unread:
+        table.meta["unread"] = unread
     return table
 
 

@@ -22,6 +22,7 @@ __all__ = [
     "changed_text",
     "check_files",
     "checksum",
+    "checksum_of",
     "is_sealed",
     "list_text",
     "listed",
@@ -41,6 +42,11 @@ def checksum(path: Path) -> str:
     """SHA-256 of a file, as ``sha256:<hex>``."""
     with path.open("rb") as file:
         return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+
+
+def checksum_of(content: bytes) -> str:
+    """The same, of the bytes of a file that were read already."""
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
 def listed(directory: Path) -> dict[str, dict[str, str]]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
-from obscluster.exceptions import FormatError, MissingDataError
+from obscluster.exceptions import DamagedError, MissingDataError
 from obscluster.gadf.hdu import HDU
 from obscluster.gadf.header import BLOCK, CARD, find_end
 from obscluster.gadf.unpack import open_source
@@ -100,18 +100,18 @@ class FitsFile:
             if number and not raw.strip(b"\0 "):
                 return False
             if not raw.strip(b"\0 "):
-                raise FormatError("the file is empty; fetch it again", self.path)
+                raise DamagedError("the file is empty; fetch it again", self.path)
             what = f"no HDU #{number} where expected, at byte {self._next}: the file is damaged"
-            raise FormatError(what if number else "not a FITS file", self.path)
+            raise DamagedError(what if number else "not a FITS file", self.path)
         end = find_end(raw)
         while end < 0:
             searched = len(raw)
             raw = self._source.read(self._next, self._next + searched + HEADER_STEP)
             if searched > MAX_HEADER_BYTES:
-                raise FormatError(f"the header of HDU #{number} has no END", self.path)
+                raise DamagedError(f"the header of HDU #{number} has no END", self.path)
             if len(raw) == searched:
                 what = f"truncated within the header of HDU #{number}; fetch it again"
-                raise FormatError(what, self.path)
+                raise DamagedError(what, self.path)
             end = find_end(raw, searched // CARD * CARD)
         raw = raw[: end + BLOCK - end % BLOCK]
         start = self._next + len(raw)

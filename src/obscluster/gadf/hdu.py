@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from obscluster.exceptions import FormatError
+from obscluster.exceptions import DamagedError, FormatError
 from obscluster.gadf.columns import Column
 from obscluster.gadf.header import BLOCK, Header, parse_header
 from obscluster.gadf.structure import Structure, data_size, structure_of
@@ -73,7 +73,7 @@ class HDU:
         try:
             self.data_size = data_size(header_bytes)
         except ValueError as error:
-            raise self.error(str(error)) from None
+            raise DamagedError(str(error), self.path, self.name) from None
         self._header_bytes = header_bytes
         self._start = start
         self._source = source
@@ -251,12 +251,10 @@ class HDU:
             raise self._truncated()
         return data
 
-    def _truncated(self) -> FormatError:
+    def _truncated(self) -> DamagedError:
         there = len(self._source.view(self._start, self._start + self.data_size))
-        return self.error(
-            f"the file is truncated: {self.data_size} bytes announced, {there} there; "
-            "fetch it again"
-        )
+        text = f"the file is truncated: {self.data_size} bytes announced, {there} there"
+        return DamagedError(f"{text}; fetch it again", self.path, self.name)
 
     def _require(self, colname: str) -> Column:
         try:

@@ -16,7 +16,13 @@ import numpy as np
 from astropy.table import Row, Table
 from numpy.typing import NDArray
 
-from obscluster.exceptions import ArchiveError, MissingDataError, RequestError
+from obscluster.exceptions import (
+    AbsentError,
+    ArchiveError,
+    MissingDataError,
+    RequestError,
+    UnreadableError,
+)
 from obscluster.gadf.fits import FitsFile
 from obscluster.gadf.hdu import HDU
 from obscluster.gadf.index import check_single_values, expand_path
@@ -64,17 +70,23 @@ class HDULocation(NamedTuple):
             expand_path(self.path)
         except RequestError as error:
             raise MissingDataError(str(error)) from None
-        if _is_file(self.path):
-            return self.path
         other = (
             self.path.with_suffix("")
             if self.path.suffix == ".gz"
             else self.path.with_name(self.path.name + ".gz")
         )
-        if _is_file(other):
-            return other
+        denied = ""
+        for path in (self.path, other):
+            try:
+                if _is_file(path):
+                    return path
+            except PermissionError as error:
+                # Some servers say so of what is not there.
+                denied = denied or str(error.strerror)
+        if denied:
+            raise AbsentError(f"cannot be read ({denied})", self.path)
         what = "" if is_remote(self.path) else file_kind(self.path)
-        raise MissingDataError(
+        raise AbsentError(
             f"{f'is {what}, not a' if what else 'no such'} file, though the index lists it for "
             f"{self.hdu_type} of run {self.obs_id}",
             self.path,
@@ -90,7 +102,9 @@ class HDULocation(NamedTuple):
         """
         try:
             return FitsFile(self.path)
-        except MissingDataError:
+        except UnreadableError as error:
+            if is_remote(self.path) and not isinstance(error, AbsentError):
+                raise
             # Seldom, so that it is not looked for first.
             return FitsFile(self.existing_path)
 

@@ -143,11 +143,16 @@ def find_index(directory: Path, kind: str, filename: str | None = None) -> Path:
         names = [filename, filename[:-3] if packed else f"{filename}.gz"]
     else:
         names = [kind + suffix for suffix in _SUFFIXES]
+    denied = ""
     try:
         for name in names:
             path = join(directory, name) if remote else directory / expand_path(name)
-            if is_file(path) if is_remote(path) else path.is_file():
-                return path
+            try:
+                if is_file(path) if is_remote(path) else path.is_file():
+                    return path
+            except PermissionError as error:
+                # Some stores say so of what is not there; the other name may be.
+                denied = str(error.strerror)
             if not is_remote(path) and (what := file_kind(path)):
                 raise ArchiveError(f"{path}: is {what}; expected the {kind}, a file")
     except MissingDataError as error:
@@ -156,6 +161,11 @@ def find_index(directory: Path, kind: str, filename: str | None = None) -> Path:
         if isinstance(error, RequestError):
             raise
         raise ArchiveError(f"{directory}: no file has the name {names[0]!r}") from None
+    if denied:
+        raise ArchiveError(
+            f"{directory}: no {' or '.join(names)} that may be read ({denied}); check the path "
+            "and what you may read"
+        )
     searched = "; below a URL nothing is searched, so name the directory itself" if remote else ""
     raise ArchiveError(
         f"{directory}: no {' or '.join(names)}; the directory of an archive holds "
@@ -182,12 +192,28 @@ def has_index(directory: Path, kind: str) -> bool:
         The archive, also at a URL.
     kind : {"obs-index", "hdu-index"}
         Which of the two.
+
+    Raises
+    ------
+    ArchiveError
+        If the server of a URL does not tell.
     """
-    # What is there but no file is named where it is opened.
-    there = is_file if is_remote(directory) else Path.exists
+    paths = [directory / (kind + suffix) for suffix in _SUFFIXES]
+    if not is_remote(directory):
+        # What is there but no file is named where it is opened.
+        return any(map(Path.exists, paths))
     try:
-        return any(there(directory / (kind + suffix)) for suffix in _SUFFIXES)
-    except MissingDataError:
+        return any(map(_may_be_read, paths))
+    except MissingDataError as error:
+        # Not that there is none: the archive would be another one.
+        raise ArchiveError(str(error)) from None
+
+
+def _may_be_read(path: Path) -> bool:
+    """Whether there is a file at a URL, and access to it."""
+    try:
+        return is_file(path)
+    except PermissionError:
         return False
 
 

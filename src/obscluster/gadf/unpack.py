@@ -9,7 +9,7 @@ from typing import BinaryIO, Protocol
 
 from isal import igzip_lib, isal_zlib
 
-from obscluster.exceptions import FormatError, MissingDataError
+from obscluster.exceptions import AbsentError, DamagedError, UnreadableError
 from obscluster.gadf.remote import is_remote, open_remote
 
 __all__ = ["Source", "file_kind", "open_source"]
@@ -64,7 +64,7 @@ def open_source(path: Path) -> Source:
         socket or a device: reading might never end.
     """
     if not is_remote(path) and (what := file_kind(path)):
-        raise MissingDataError(f"is {what}; expected a file", path)
+        raise AbsentError(f"is {what}; expected a file", path)
     try:
         # Not buffered: what is read is either a header, of which the source keeps more, or long.
         file = open_remote(path) if is_remote(path) else path.open("rb", buffering=0)
@@ -76,7 +76,7 @@ def open_source(path: Path) -> Source:
             raise
     except (FileNotFoundError, ValueError):
         # A name with a null character is no file's.
-        raise MissingDataError("no such file", path) from None
+        raise AbsentError("no such file", path) from None
     except OSError as error:
         raise _unreadable(error, path) from None
     if head.startswith(GZIP_MAGIC):
@@ -99,8 +99,11 @@ def file_kind(path: Path) -> str:
     return kinds.get(stat.S_IFMT(mode), "a device")
 
 
-def _unreadable(error: OSError, path: Path) -> MissingDataError:
-    return MissingDataError(f"cannot be read ({error.strerror or error})", path)
+def _unreadable(error: OSError, path: Path) -> UnreadableError:
+    # A server may deny access to what is not there.
+    denied = is_remote(path) and isinstance(error, PermissionError)
+    kind = AbsentError if denied else UnreadableError
+    return kind(f"cannot be read ({error.strerror or error})", path)
 
 
 def _read(file: BinaryIO, start: int, size: int, path: Path) -> bytes:
@@ -271,9 +274,9 @@ class GzipSource:
         # What was unpacked so far may hold all that is wanted: see view.
         self._truncated = self._used >= self._packed_size
 
-    def _error(self, what: str) -> FormatError:
+    def _error(self, what: str) -> DamagedError:
         text = f"{what} after {self._size} unpacked bytes; fetch the file again"
-        return FormatError(text, self._path)
+        return DamagedError(text, self._path)
 
     def close(self) -> None:
         """Close the file and forget the data."""

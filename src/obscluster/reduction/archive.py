@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable
+import zlib
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 
 import gammapy.data
 from gammapy.data import Observation, Observations
 from gammapy.data.hdu_index_table import HDUIndexTable
 
 from obscluster.characterise import open_archive
-from obscluster.exceptions import SkippedRunWarning
+from obscluster.exceptions import DataError, RequestError, SkippedRunWarning
 from obscluster.grouping.base import Grouping
 from obscluster.reduction.messages import captured
 from obscluster.store import DataStore
 
-__all__ = ["gammapy_store", "read_observations", "required_irfs", "to_gammapy"]
+__all__ = [
+    "gammapy_store",
+    "is_read_error",
+    "read_observations",
+    "required_irfs",
+    "to_gammapy",
+    "why_unread",
+]
 
 # A background response is needed in 3D only, a PSF not for point-like runs.
 _REQUIRED = {"1d": ("aeff", "edisp"), "3d": ("aeff", "edisp", "psf", "bkg")}
@@ -110,6 +119,49 @@ def read_observations(
             except Exception as error:  # noqa: BLE001 the engine has no class of its own for these
                 missing[obs_id] = str(error)
     return found, missing
+
+
+def is_read_error(error: BaseException, said: Iterable[str] = ()) -> bool:
+    """Whether an error of the engine is that a file cannot be read, or is damaged.
+
+    Parameters
+    ----------
+    error : Exception
+        What it has raised.
+    said : iterable of str
+        What it has warned of before: a file that is cut short makes it raise anything.
+    """
+    # Of packed files that are damaged the latter two.
+    damaged = isinstance(error, OSError | EOFError | zlib.error)
+    return damaged or any("may have been truncated" in text for text in said)
+
+
+def why_unread(data_store: DataStore, obs_id: int) -> str:
+    """Why a file of a run cannot be read, empty if all can.
+
+    The engine may take a file that is cut short for one that has fewer parts, so that its own
+    reason is another one.
+
+    Parameters
+    ----------
+    data_store : `~obscluster.store.DataStore`
+        The archive.
+    obs_id : int
+        The run.
+    """
+    try:
+        run = data_store.obs(obs_id).passing(with_gti=True)
+    except RequestError:
+        return ""
+    looks: tuple[Callable[[], object], ...] = (
+        lambda: run.read_irfs("aeff", "edisp", "psf", "bkg"),
+        lambda: run.gti,
+        lambda: run.read_events("TIME", "ENERGY"),
+    )
+    for look in looks:
+        with suppress(DataError):
+            look()
+    return run.unread.get(obs_id, "")
 
 
 def required_irfs(kind: str) -> tuple[str, ...]:

@@ -32,6 +32,7 @@ from obscluster.reduction.archive import (
     gammapy_store,
     read_observations,
     required_irfs,
+    why_unread,
 )
 from obscluster.reduction.config import ReduceConfig
 from obscluster.reduction.files import (
@@ -169,7 +170,7 @@ def _reduce(
             runs: Iterable[Outcome] = islice(outcomes, len(found[name]))
             if progress is not None:
                 runs = progress(runs, len(found[name]), name)
-            _reduce_group(name, runs, missing[name], plan, keys[name], parts)
+            _reduce_group(name, runs, missing[name], plan, keys[name], parts, data_store)
             yield name
 
 
@@ -180,11 +181,13 @@ def _reduce_group(
     plan: Plan,
     key: str,
     parts: Path,
+    data_store: DataStore,
 ) -> None:
     """Stack the runs of a group and write the dataset, as a whole or not at all."""
     stack = GroupStack(name, plan)
     skipped = dict(missing)
     messages: Counter[str] = Counter()
+    unread = []
     for outcome in outcomes:
         reason = outcome.reason
         if not reason:
@@ -192,7 +195,9 @@ def _reduce_group(
                 reason = stack.add(outcome.dataset)
             messages.update(said)
         if reason:
-            skipped[outcome.obs_id] = reason
+            why = why_unread(data_store, outcome.obs_id)
+            skipped[outcome.obs_id] = why or reason
+            unread += [outcome.obs_id] if why or outcome.unread else []
         else:
             messages.update(outcome.messages)
     # No name of a group begins with a dot.
@@ -208,6 +213,8 @@ def _reduce_group(
         "livetime": f"{stack.livetime.to_value(u.h):.4f} h",
         **stack.summary(),
         "skipped": dict(sorted(skipped.items())),
+        # Of these the group is not complete, and is not kept.
+        **({"unread": sorted(unread)} if unread else {}),
         "messages": dict(messages + said),
         "datasets": datasets,
         "checksums": {name: checksum(staging / name) for name in files},
@@ -235,7 +242,7 @@ def _write(
         "versions": {**versions(), "gammapy": version("gammapy")},
         "config": plan.config.model_dump(),
         "archive": str(data_store.base_dir),
-        "index_files": {path.name: checksum(path) for path in data_store.index_files},
+        "index_files": {p.name: value for p, value in data_store.index_checksums.items()},
         "position": {"ra": float(plan.position.ra.deg), "dec": float(plan.position.dec.deg)},
         "groups": groups,
     }

@@ -32,6 +32,7 @@ from gammapy.makers import (
 from gammapy.maps import Map
 
 from obscluster.exceptions import ObsClusterError, RequestError
+from obscluster.reduction.archive import is_read_error
 from obscluster.reduction.config import ReduceConfig
 from obscluster.reduction.geometry import (
     empty_map_dataset,
@@ -86,12 +87,15 @@ class Outcome:
         Why there is no dataset.
     messages : mapping
         What Gammapy said, and how often.
+    unread : bool
+        Whether the reason is that a file could not be read.
     """
 
     obs_id: int
     dataset: Any = None
     reason: str = ""
     messages: Mapping[str, int] = field(default_factory=dict)
+    unread: bool = False
 
 
 def make_plan(config: ReduceConfig, position: SkyCoord) -> Plan:
@@ -169,18 +173,19 @@ def reduce_run(plan: Plan, observation: Observation) -> Outcome:
     observation : `gammapy.data.Observation`
         The run.
     """
-    obs_id = int(observation.obs_id)
+    obs_id, failure = int(observation.obs_id), None
     with captured() as messages:
         try:
             dataset, reason = reduce_observation(plan, observation), ""
         except ObsClusterError as error:
             dataset, reason = None, str(error)
         except Exception as error:  # noqa: BLE001 a damaged run makes the engine raise anything
-            dataset, reason = None, f"{type(error).__name__}: {error}"
+            dataset, reason, failure = None, f"{type(error).__name__}: {error}", error
+    unread = failure is not None and is_read_error(failure, messages)
     if dataset is not None and not dataset.mask_safe.data.any():
         dataset = None
         reason = "; ".join(messages) or "no energy and offset passes the safe mask"
-    return Outcome(obs_id, dataset, reason, dict(messages))
+    return Outcome(obs_id, dataset, reason, dict(messages), unread)
 
 
 def reduce_observation(plan: Plan, observation: Observation) -> MapDataset:

@@ -36,7 +36,7 @@ def group_key(plan: Plan, data_store: DataStore, name: str, obs_ids: list[int]) 
         "position": [plan.position.ra.deg, plan.position.dec.deg],
         "exclusion": None if file is None else checksum(Path(file)),
         "archive": str(data_store.base_dir.absolute()),
-        "index": [checksum(path) for path in data_store.index_files],
+        "index": list(data_store.index_checksums.values()),
         # A file that was mended since makes another dataset.
         "files": _files(data_store, obs_ids),
         "group": name,
@@ -73,10 +73,11 @@ def find_complete(name: str, key: str, parts: Path, output: Path) -> Path | None
         except ArchiveError:
             continue
         record = record if file == GROUP_FILE else (record.get("groups") or {}).get(name) or {}
-        # What made every run fail may be mended, even if it is not in the key.
+        # What made runs fail may be mended, even if it is not in the key.
         if (
             record.get("key") == key
             and record["obs_ids"]
+            and not record.get("unread")
             and all(
                 (place / n).is_file() and checksum(place / n) == value
                 for n, value in record["checksums"].items()

@@ -60,6 +60,21 @@ class Reduction:
         return Path(archive) if archive and isinstance(archive, str) else None
 
     @property
+    def unread(self) -> dict[int, str]:
+        """Those that were left out because a file of them could not be read, and why."""
+        return {
+            int(i): group["skipped"][i]
+            for group in self.groups.values()
+            for i in group.get("unread", ())
+        }
+
+    @property
+    def obs_ids(self) -> list[int]:
+        """Runs of all groups, with those that were left out."""
+        groups = self.groups.values()
+        return sorted({int(i) for group in groups for i in (*group["obs_ids"], *group["skipped"])})
+
+    @property
     def position(self) -> SkyCoord:
         """The target."""
         return SkyCoord(self.record["position"]["ra"], self.record["position"]["dec"], unit="deg")

@@ -10,6 +10,7 @@ import numpy as np
 from obscluster.characterise import Runs, Selected, feature_requests
 from obscluster.config import InformationConfig, RunConfig
 from obscluster.exceptions import DataError
+from obscluster.features.run_keys import file_states
 from obscluster.files.checksums import checksum
 from obscluster.gadf.remote import is_remote
 from obscluster.results import versions
@@ -20,8 +21,8 @@ __all__ = ["feature_inputs", "group_inputs"]
 def feature_inputs(config: RunConfig, selected: Selected) -> dict[str, Any]:
     """What the features depend on.
 
-    Files of runs are told by size and time of change: to read all of them would be the work that
-    is to be saved.
+    Files of runs are told by size and time of change, at URLs by what the server says of them
+    (``ETag``, ``Last-Modified``, size): to read all of them would be the work that is to be saved.
 
     Parameters
     ----------
@@ -37,7 +38,7 @@ def feature_inputs(config: RunConfig, selected: Selected) -> dict[str, Any]:
     if target is not None and asked.offset is None:
         position = [float(target.position.ra.deg), float(target.position.dec.deg)]
     return {
-        "index": [checksum(path) for path in store.index_files],
+        "index": list(store.index_checksums.values()),
         "runs": obs_ids,
         "files": _states(selected, obs_ids),
         "position": position,
@@ -82,7 +83,7 @@ def group_inputs(config: RunConfig, runs: Runs, features: str) -> dict[str, Any]
 
 
 def _states(selected: Selected, obs_ids: list[int]) -> list[list[Any]]:
-    """Name, size and time of change of the files of the runs."""
+    """Name, size and time of change of the files of the runs; at URLs, what the server says."""
     index = selected.data_store.hdu_index
     known = set(index.obs_ids.tolist())
     locations = {
@@ -92,8 +93,10 @@ def _states(selected: Selected, obs_ids: list[int]) -> list[list[Any]]:
         for location in index.locations(obs_id).values()
     }
     states: list[list[Any]] = []
+    remote = file_states(path for path in locations if is_remote(path))
     for path, location in sorted(locations.items(), key=lambda item: str(item[0])):
         if is_remote(path):
+            states.append([str(path), remote[path]])
             continue
         try:
             state = location.existing_path.stat()

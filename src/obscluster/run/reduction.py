@@ -41,11 +41,14 @@ def reduce_and_fit(work: Work, settings: ReduceConfig) -> Any:
     )
 
     datasets, fits = work.output / DATASETS, []
+    unread: dict[int, str] = {}
 
     def do_reduce() -> list[str]:
         work.steps.discard("fit")
         reduce_groups(work.output, settings, datasets, None, work.progress, overwrite=True)
-        return [f"{DATASETS}/{name}" for name in read_reduction(datasets).record["files"]]
+        reduction = read_reduction(datasets)
+        unread.update(reduction.unread)
+        return [f"{DATASETS}/{name}" for name in reduction.record["files"]]
 
     def do_fit() -> list[str]:
         reduction, fit = fit_reduction(datasets, settings.fit)
@@ -61,7 +64,7 @@ def reduce_and_fit(work: Work, settings: ReduceConfig) -> Any:
         "exclusion": None if mask is None else checksum(Path(mask)),
         "versions": versions() | {"gammapy": version("gammapy")},
     }
-    work.step("reduce", inputs, do_reduce)
+    work.step("reduce", inputs, do_reduce, lambda: unread)
     fit_inputs = {"reduce": work.steps.key("reduce"), "fit": settings.fit.model_dump()}
     work.step("fit", fit_inputs | {"plots": work.plots}, do_fit)
     return fits[0] if fits else None

@@ -77,7 +77,15 @@ class Steps:
     def key(self, name: str) -> str:
         """Fingerprint of all inputs of a step, empty if it is not complete."""
         entry = self._entries.get(name)
-        return "" if entry is None else fingerprint(entry["inputs"])
+        if entry is None:
+            return ""
+        unread = self.unread(name)
+        # What comes of the same inputs differs once these runs can be read.
+        return fingerprint([entry["inputs"], unread] if unread else entry["inputs"])
+
+    def unread(self, name: str) -> dict[int, str]:
+        """Runs of which files could not be read when a step was done, and why."""
+        return dict(self._entries.get(name, {}).get("unread") or {})
 
     def entry(self, name: str) -> dict[str, Any]:
         """Inputs and files of a step that is complete."""
@@ -115,7 +123,13 @@ class Steps:
         changed = [key for key in {**before, **inputs} if before.get(key) != inputs.get(key)]
         return changed or self._changed_files(entry)
 
-    def finish(self, name: str, inputs: Mapping[str, str], files: Iterable[str]) -> None:
+    def finish(
+        self,
+        name: str,
+        inputs: Mapping[str, str],
+        files: Iterable[str],
+        unread: Mapping[int, str] | None = None,
+    ) -> None:
         """Say that a step is complete.
 
         Parameters
@@ -126,10 +140,14 @@ class Steps:
             What it depends on to its fingerprint.
         files : iterable of str
             Its outcome, relative to the output.
+        unread : mapping, optional
+            Runs of which files could not be read, and why: the step is not complete without.
         """
         checksums = {file: checksum(self.output / file) for file in sorted(files)}
         self._entries[name] = {"inputs": dict(inputs), "files": checksums}
         self.is_changed = True
+        if unread:
+            self._entries[name]["unread"] = dict(unread)
         self._write()
 
     def discard(self, name: str) -> None:

@@ -24,6 +24,7 @@ from obscluster.characterise import (
 )
 from obscluster.config import AssessConfig, ReportConfig, RunConfig
 from obscluster.exceptions import ObsClusterWarning, RequestError
+from obscluster.files.checksums import checksum
 from obscluster.files.exchange import link_or_copy
 from obscluster.files.output import results_directory
 from obscluster.files.yaml import plain, read_yaml, write_yaml
@@ -64,11 +65,15 @@ class RunOutcome:
         Step to "kept", "done" or why it was left out.
     fit : `~obscluster.reduction.fit.JointFit` or None
         The joint fit, if it was done now.
+    unread : mapping
+        Runs of which a file could not be read, in any of the steps, and why; see
+        `~obscluster.pipeline.GroupResult`.
     """
 
     result: GroupResult
     steps: Mapping[str, str] = field(default_factory=dict)
     fit: Any = None
+    unread: Mapping[int, str] = field(default_factory=dict)
 
 
 def run_plan(
@@ -161,22 +166,39 @@ class Work:
         elif self.steps.input("reduce", "group") not in (None, fingerprint(self.group_key)):
             # Hours of work, which only whoever asked for it may throw away.
             self.say(f"reduce: not asked for; {DATASETS}/ is of earlier groups")
-        return RunOutcome(result, self.went, fit)
+        unread = dict(result.unread)
+        for name in self.went:
+            unread |= self.steps.unread(name)
+        return RunOutcome(result, self.went, fit, unread)
 
-    def step(self, name: str, inputs: Mapping[str, Any], do: Callable[[], list[str]]) -> bool:
-        """Do a step unless it is kept; whether it was done."""
+    def step(
+        self,
+        name: str,
+        inputs: Mapping[str, Any],
+        do: Callable[[], list[str]],
+        unread: Callable[[], Mapping[int, str]] = dict,
+    ) -> bool:
+        """Do a step unless it is kept; whether it was done.
+
+        It is not kept if it was done without runs that could not be read; ``unread`` tells which
+        these are, once it is done.
+        """
         prints = {key: fingerprint(value) for key, value in inputs.items()}
-        changes = self.steps.changes(name, prints)
-        if changes == []:
+        changes, lost = self.steps.changes(name, prints), self.steps.unread(name)
+        if changes == [] and not lost:
             self.went[name] = "kept"
             self.say(f"{name}: kept")
             return False
         start = time.perf_counter()
         files = do()
-        self.steps.finish(name, prints, files)
+        self.steps.finish(name, prints, files, unread())
         self.went[name] = "done"
         why = f" ({', '.join(changes[:3])} changed)" if changes else ""
-        self.say(f"{name}: done, {time.perf_counter() - start:.1f} s{why}")
+        again = ""
+        if lost and not changes:
+            runs = "1 run" if len(lost) == 1 else f"{len(lost)} runs"
+            again = f" again, {runs} could not be read before"
+        self.say(f"{name}: done{again}, {time.perf_counter() - start:.1f} s{why}")
         return True
 
     @property
@@ -187,16 +209,18 @@ class Work:
     def features(self, selected: Selected) -> Runs:
         """Compute the features, or read those that are kept."""
         config, path = self.plan.config, self.output / FEATURES_FILE
+        unread: dict[int, str] = {}
 
         def do() -> list[str]:
             features = characterise(config, self.progress, selected).features
+            unread.update(features.meta.get("unread", {}))
             # Not into the file itself, which may be that of earlier results, too.
             path.unlink(missing_ok=True)
             path.parent.mkdir(exist_ok=True)
             features.write(path, format="ascii.ecsv")
             return [FEATURES_FILE]
 
-        self.step("features", feature_inputs(config, selected), do)
+        self.step("features", feature_inputs(config, selected), do, lambda: unread)
         # Read back also if they were just computed: what follows does not depend on which.
         return characterise(config, None, selected, _read_features(path))
 
@@ -213,10 +237,15 @@ class Work:
             found.append(result)
             return write_results(result, self.output, overwrite=True, plots=self.plots)
 
+        lost = runs.features.meta.get("unread", {})
+        # The same inputs may have led to other features, if runs could not be read before.
+        features = fingerprint([self.steps.key("features"), checksum(self.output / FEATURES_FILE)])
         self.step(
             "group",
-            group_inputs(config, runs, self.steps.key("features")) | {"plots": self.plots},
+            group_inputs(config, runs, features) | {"plots": self.plots},
             do,
+            # Of those without features it is done again when these change, and only then.
+            lambda: {i: why for i, why in found[0].unread.items() if i not in lost},
         )
         if found:
             return found[0]
@@ -226,7 +255,7 @@ class Work:
                 # Said when the step was done.
                 warnings.simplefilter("ignore", ObsClusterWarning)
                 runs = drop_incomplete(runs)
-        return GroupResult(config, runs, Grouping.read(self.output))
+        return GroupResult(config, runs, Grouping.read(self.output), lost)
 
     def _update_record(self, config: RunConfig) -> None:
         """Groups that are kept, under a description that differs in what they do not depend on."""
@@ -240,7 +269,7 @@ class Work:
                 link_or_copy(self.output / name, staging / name)
             (staging / RECORD_FILE).unlink()
             write_yaml(staging / RECORD_FILE, record | {"config": asked})
-        self.steps.finish("group", entry["inputs"], entry["files"])
+        self.steps.finish("group", entry["inputs"], entry["files"], entry.get("unread"))
 
     @property
     def assess_settings(self) -> AssessConfig:
@@ -263,9 +292,11 @@ class Work:
         """Find out what the groups are worth, and write it."""
         asked, settings = self.plan.config.assess, self.assess_settings
         parts = ("source", "counts", "target", "radius", "frame", "selection")
+        unread: dict[int, str] = {}
 
         def do() -> list[str]:
             assessment = self.assessment = self.assessed()
+            unread.update(assessment.unread)
             self.steps.discard("assess")
             files = write_assessment(assessment, self.output / ASSESSMENT, overwrite=True)
             return [f"{ASSESSMENT}/{name}" for name in files]
@@ -278,7 +309,7 @@ class Work:
             "versions": versions(),
         }
         try:
-            self.step("assess", inputs, do)
+            self.step("assess", inputs, do, lambda: unread)
         except RequestError as error:
             if asked:
                 raise

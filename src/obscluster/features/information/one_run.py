@@ -103,7 +103,7 @@ class RunCounts:
 
 
 def expected_counts(observation: Observation, task: Task) -> RunCounts:
-    """Expected counts of one run.
+    """Expected counts of one run, of which what is read is kept in the observation.
 
     Raises
     ------
@@ -113,7 +113,6 @@ def expected_counts(observation: Observation, task: Task) -> RunCounts:
         If something is missing, or the source is outside the field of view.
     """
     wanted = [name for name in _IRFS if name != "bkg" or task.background in ("auto", "irf")]
-    observation = observation.passing(with_gti=True)
     irfs = observation.read_irfs(*wanted)
     pointing = observation.pointing_lon_lat()
     target = np.radians(task.lon), np.radians(task.lat)

@@ -34,10 +34,11 @@ _BACKGROUNDS = ("auto", "irf", "events")
 
 @dataclass(frozen=True)
 class _Row:
-    """What was found of one run: counts, or why there are none."""
+    """What was found of one run: counts, or why there are none; and what could not be read."""
 
     counts: RunCounts | None
     note: str
+    unread: str
 
 
 def get_scores(
@@ -120,11 +121,13 @@ def get_scores(
 
 def _expect(observation: Observation, task: Task) -> _Row:
     """Counts of one observation."""
+    observation = observation.passing(with_gti=True)
     try:
-        counts = expected_counts(observation, task)
+        counts, note = expected_counts(observation, task), ""
     except (DataError, NotComputableError) as reason:
-        return _Row(None, f"skipped: {reason}")
-    return _Row(counts, counts.note)
+        counts, note = None, f"skipped: {reason}"
+    unread = observation.unread.get(observation.obs_id, "")
+    return _Row(counts, note if counts is None else counts.note, unread)
 
 
 def _gather(observations: Sequence[Observation], rows: Sequence[_Row], task: Task) -> Scores:
@@ -162,6 +165,7 @@ def _gather(observations: Sequence[Observation], rows: Sequence[_Row], task: Tas
         livetimes,
         binning,
         tuple(row.note for row in rows),
+        {int(o.obs_id): r.unread for o, r in zip(observations, rows, strict=True) if r.unread},
     )
 
 

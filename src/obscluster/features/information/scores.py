@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -45,6 +46,8 @@ class Scores:
         What the bins are.
     notes : tuple of str
         Why a run could not be computed, or what is doubtful; one for each.
+    unread : mapping, optional
+        Observations of which a file could not be read, and why.
 
     Raises
     ------
@@ -61,6 +64,7 @@ class Scores:
     livetimes: Array | None = None
     binning: Binning | None = None
     notes: tuple[str, ...] = field(default=(), repr=False)
+    unread: Mapping[int, str] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         obs_ids = np.array(self.obs_ids, dtype=np.int64)
@@ -122,6 +126,7 @@ class Scores:
             None if self.livetimes is None else self.livetimes[places],
             self.binning,
             tuple(self.notes[i] for i in places),
+            {i: self.unread[i] for i in self.obs_ids[places].tolist() if i in self.unread},
         )
 
 
