@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from astropy.table import Table
 
 from obscluster.exceptions import DataError
+from obscluster.printable import join_lines, printable
 
 __all__ = [
     "ARCHIVE",
@@ -152,7 +153,7 @@ def describe_findings(findings: Table, every: bool = False, width: int = 100) ->
     if rows:
         lines += ["", *(_each(rows, width) if every else _folded(rows, width))]
         lines += ["", *step] if (step := _next_step(rows, findings.meta, width)) else []
-    return "\n".join(lines)
+    return join_lines(lines)
 
 
 def _next_step(rows: list[Row], meta: Mapping[str, Any], width: int) -> list[str]:
@@ -216,7 +217,8 @@ def _wrapped(start: str, text: str, width: int) -> list[str]:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.encode("ascii", "backslashreplace").decode().split())
+    text = printable(" ".join(text.split()))
+    return text.encode("ascii", "backslashreplace").decode()
 
 
 def _plural(number: int, noun: str) -> str:

@@ -14,7 +14,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from obscluster import __version__
 from obscluster.cli import (
@@ -35,7 +35,9 @@ from obscluster.cli import (
     simulate,
 )
 from obscluster.cli.interrupts import no_interrupt_lost
+from obscluster.cli.terminal import guarded, say
 from obscluster.exceptions import ObsClusterError, ObsClusterWarning
+from obscluster.printable import printable
 
 __all__ = ["main"]
 
@@ -60,7 +62,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     code : int
         Exit code.
     """
-    arguments = make_parser().parse_args(argv)
+    with guarded():
+        return _run(make_parser().parse_args(argv))
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    # It takes warnings into its own hands when it is loaded, and must not do so later.
+    import astropy  # noqa: F401
+
     if arguments.debug:
         logging.basicConfig(level=logging.WARNING, format="%(message)s")
         logging.getLogger("obscluster").setLevel(logging.DEBUG)
@@ -70,10 +79,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             with no_interrupt_lost():
                 return int(arguments.run(arguments))
         except ObsClusterError as error:
+            # An error may have several lines; what they hold is escaped.
             print(f"obscluster: error: {error}", file=sys.stderr)
             return 2
         except KeyboardInterrupt:
-            print(f"obscluster: interrupted; {arguments.interrupted}", file=sys.stderr)
+            say(f"obscluster: interrupted; {arguments.interrupted}", error=True)
             return 130
         except BrokenPipeError:
             # The reader of our output, such as `head`, has seen enough.
@@ -85,13 +95,20 @@ def main(argv: Sequence[str] | None = None) -> int:
                 traceback.print_exc()
             where = f"{error.filename}: " if error.filename else ""
             text = error.strerror or str(error) or type(error).__name__
-            print(f"obscluster: error: {where}{text}; --debug shows where", file=sys.stderr)
+            say(f"obscluster: error: {where}{text}; --debug shows where", error=True)
             return 2
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, whatever the arguments hold."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(printable(message))
 
 
 def make_parser() -> argparse.ArgumentParser:
     """Parser of all commands."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="obscluster",
         description="Group gamma-ray observations by observing conditions and instrument response.",
         epilog='example: obscluster info archive/   ("obscluster COMMAND --help" tells more)',
@@ -114,4 +131,4 @@ def _show_warning(
     del file, line
     ours = issubclass(category, ObsClusterWarning)
     where = "" if ours else f" ({category.__name__}, {filename}:{lineno})"
-    print(f"obscluster: warning: {message}{where}", file=sys.stderr)
+    say(f"obscluster: warning: {message}{where}", error=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from obscluster.cli.common import add_archive, add_command, archive_config, progress_bar
+from obscluster.cli.terminal import say
 
 EXAMPLES = """\
 examples:
@@ -48,5 +49,5 @@ def run(arguments: argparse.Namespace) -> int:
         files = write_assignment(assignment, arguments.output, arguments.overwrite)
     print(describe_assignment(assignment))
     if files:
-        print(f"\nresults in {arguments.output}: {', '.join(files)}")
+        say("", f"results in {arguments.output}: {', '.join(files)}")
     return 0

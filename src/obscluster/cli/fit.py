@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from obscluster.cli.common import add_command, progress_bar
+from obscluster.cli.terminal import say
 
 EXAMPLES = """\
 examples:
@@ -69,10 +70,10 @@ def run(arguments: argparse.Namespace) -> int:
     files = write_fit(fit, reduction, output, arguments.overwrite, not arguments.no_plots)
     print(fit)
     if fit.messages:
-        print(f"  Gammapy gave {sum(fit.messages.values())} warnings, see fit.yaml")
+        say(f"  Gammapy gave {sum(fit.messages.values())} warnings, see fit.yaml")
     if arguments.compare:
         files += _compare(reduction, config, losses, output)
-    print(f"\nresults in {output}: {', '.join(sorted(files))}")
+    say("", f"results in {output}: {', '.join(sorted(files))}")
     return 0 if fit.success else 1
 
 
@@ -103,5 +104,5 @@ def _compare(reduction: Any, config: Any, losses: Any, output: Path) -> list[str
     from obscluster.reduction.comparison import describe_comparison
 
     table = compare_groupings(reduction, config, losses=losses, progress=progress_bar)
-    print(f"\n{describe_comparison(table)}")
+    print("", describe_comparison(table), sep="\n")
     return write_comparison(table, output, overwrite=True)

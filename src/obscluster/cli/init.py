@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from obscluster.cli.common import add_archive, add_command, archive_config
+from obscluster.cli.terminal import say
 
 EXAMPLES = """\
 examples:
@@ -45,5 +46,5 @@ def run(arguments: argparse.Namespace) -> int:
     write_description(
         archive_config(arguments), arguments.output, arguments.overwrite, arguments.all
     )
-    print(f"description in {arguments.output}; next: obscluster run {arguments.output} -o results/")
+    say(f"description in {arguments.output}; next: obscluster run {arguments.output} -o results/")
     return 0

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from obscluster.cli.common import add_archive, add_command, archive_config, progress_bar
+from obscluster.cli.terminal import say
 
 EXAMPLES = """\
 examples:
@@ -46,5 +47,5 @@ def run(arguments: argparse.Namespace) -> int:
     path = write_report(
         arguments.groups, arguments.output, archive_config(arguments), progress=progress_bar
     )
-    print(f"report in {path}, {path.stat().st_size / 1e6:.1f} MB")
+    say(f"report in {path}, {path.stat().st_size / 1e6:.1f} MB")
     return 0
