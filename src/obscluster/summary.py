@@ -69,7 +69,7 @@ def describe_result(result: GroupResult) -> str:
     remarks = result.grouping.remarks
     lines += [""] if remarks else []
     for remark in remarks[:_MAX_REMARKS]:
-        lines += textwrap.wrap(remark, 100, subsequent_indent="  ")
+        lines += textwrap.wrap(printable(remark), 100, subsequent_indent="  ")
     if len(remarks) > _MAX_REMARKS:
         lines.append(f"... and {len(remarks) - _MAX_REMARKS} more remarks, see groups.yaml")
     return join_lines(lines)
@@ -114,7 +114,8 @@ def _cut_flow_lines(cut_flow: Table) -> list[str]:
     for step, obs_ids in unknown.items():
         some = ", ".join(map(str, obs_ids[:_MAX_RUNS]))
         more = f" and {len(obs_ids) - _MAX_RUNS} more" if len(obs_ids) > _MAX_RUNS else ""
-        lines += textwrap.wrap(f"unknown for {step}: {some}{more}", 100, subsequent_indent="  ")
+        text = printable(f"unknown for {step}: {some}{more}")
+        lines += textwrap.wrap(text, 100, subsequent_indent="  ")
     return lines
 
 
@@ -202,7 +203,8 @@ def describe_assessment(assessment: Assessment) -> str:
         text = f"other numbers than {assessment.grouping.n_groups} groups, and the stability, are "
         lines += ["", f"{text}those of the method without its constraints"]
     if assessment.suggestion is not None:
-        lines += ["", *textwrap.wrap(f"suggested: {assessment.suggestion}", 100)]
+        text = printable(f"suggested: {assessment.suggestion}")
+        lines += ["", *textwrap.wrap(text, 100, subsequent_indent="  ")]
     odd = outlier_texts(assessment.outliers)
     lines += ["", odd[0], *(f"  {text}" for text in odd[1 : _MAX_RUNS + 1])]
     if assessment.stability is not None:

@@ -206,11 +206,12 @@ def _each(rows: list[Row], width: int) -> Iterator[str]:
 
 
 def _wrapped(start: str, text: str, width: int) -> list[str]:
+    # What goes on in the next line is set in, so that no text begins one.
     return textwrap.wrap(
-        text,
+        printable(text),
         width=max(width, len(start) + 20),
         initial_indent=start,
-        subsequent_indent=" " * len(start),
+        subsequent_indent=" " * (len(start) or 2),
         break_on_hyphens=False,
         drop_whitespace=True,
     )

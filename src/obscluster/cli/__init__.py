@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-import traceback
 import warnings
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -35,7 +34,7 @@ from obscluster.cli import (
     simulate,
 )
 from obscluster.cli.interrupts import no_interrupt_lost
-from obscluster.cli.terminal import guarded, say
+from obscluster.cli.terminal import LogFormatter, guarded, say, show_traceback
 from obscluster.exceptions import ObsClusterError, ObsClusterWarning
 from obscluster.printable import printable
 
@@ -71,7 +70,9 @@ def _run(arguments: argparse.Namespace) -> int:
     import astropy  # noqa: F401
 
     if arguments.debug:
-        logging.basicConfig(level=logging.WARNING, format="%(message)s")
+        handler = logging.StreamHandler()
+        handler.setFormatter(LogFormatter())
+        logging.basicConfig(level=logging.WARNING, handlers=[handler])
         logging.getLogger("obscluster").setLevel(logging.DEBUG)
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
@@ -92,10 +93,18 @@ def _run(arguments: argparse.Namespace) -> int:
         except OSError as error:
             # A full disk, a directory that went away: what nobody nearer has expected.
             if arguments.debug:
-                traceback.print_exc()
+                show_traceback(error)
             where = f"{error.filename}: " if error.filename else ""
             text = error.strerror or str(error) or type(error).__name__
             say(f"obscluster: error: {where}{text}; --debug shows where", error=True)
+            return 2
+        except Exception as error:
+            # Python would print it too, but after the streams are watched no more.
+            show_traceback(error)
+            say(
+                "obscluster: error: this was not expected; please report the lines above",
+                error=True,
+            )
             return 2
 
 

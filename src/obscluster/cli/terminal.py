@@ -7,14 +7,17 @@ a line of ours. What others print, such as libraries that warn, passes `guarded`
 
 from __future__ import annotations
 
+import logging
 import sys
+import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from types import TracebackType
 from typing import Any, TextIO
 
-from obscluster.printable import join_lines
+from obscluster.printable import join_lines, printable
 
-__all__ = ["guarded", "say", "terminal_of"]
+__all__ = ["LogFormatter", "guarded", "say", "show_traceback", "terminal_of"]
 
 
 class _Guard:
@@ -62,3 +65,23 @@ def say(*lines: object, error: bool = False) -> None:
         Print to stderr.
     """
     print(join_lines(lines), file=sys.stderr if error else sys.stdout, flush=True)
+
+
+def show_traceback(error: BaseException) -> None:
+    """Print where an error was raised, and its message as one line, to stderr."""
+    print(_traceback_text(error, error.__traceback__), file=sys.stderr)
+
+
+class LogFormatter(logging.Formatter):
+    """Records of a log, of which each message stays one line, those of errors too."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (the name of logging)
+        return printable(record.message)
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 (the name of logging)
+        return _traceback_text(ei[1], ei[2])
+
+
+def _traceback_text(error: BaseException | None, trace: TracebackType | None) -> str:
+    lines = "".join(traceback.format_tb(trace)).splitlines()
+    return join_lines([*lines, f"{type(error).__name__}: {error}"])
