@@ -98,7 +98,7 @@ def _run(arguments: argparse.Namespace) -> int:
             text = error.strerror or str(error) or type(error).__name__
             say(f"obscluster: error: {where}{text}; --debug shows where", error=True)
             return 2
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 shown, with an exit code of its own
             # Python would print it too, but after the streams are watched no more.
             show_traceback(error)
             say(
