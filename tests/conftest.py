@@ -8,6 +8,7 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import pytest
@@ -17,6 +18,7 @@ from hypothesis import settings
 from matplotlib.axes import Axes
 
 from obscluster.simulate import simulate
+from pages import make_report
 from serving import Handler, Server
 
 # How long an example takes depends on what else the machine does.
@@ -24,6 +26,9 @@ settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
 
 ROOT = Path(__file__).resolve().parents[1]
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+BROWSER_OPTIONS = ("--no-sandbox", "--disable-gpu", "--force-device-scale-factor=1")
 
 # SHA-256 of the obs-index: numbers that are claimed of this archive hold for no other.
 HESS_DR1_INDEX = "f44f788d37147439ff03bca3fd1144f8b1d3ecd7caae292ff7592ff7e6b1a8b9"
@@ -141,3 +146,26 @@ def agg() -> Iterator[None]:
 def ax(agg: None) -> Axes:
     """Axes of a new figure."""
     return plt.subplots(layout="constrained")[1]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A browser without a screen."""
+    pytest.importorskip("bokeh", reason="the extra report is not installed: no bokeh")
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if found is None:
+        pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is installed")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=found, args=list(BROWSER_OPTIONS))
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def report_results(small_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Results of a grouping with their report; do not change them."""
+    pytest.importorskip("bokeh", reason="the extra report is not installed: no bokeh")
+    directory = tmp_path_factory.mktemp("report") / "results"
+    names = ("--features", "psf-r68", "edisp-res68", "aeff", "--n-groups", "3")
+    return make_report(small_archive, directory, *names)

@@ -13,6 +13,7 @@ SOURCE = Path(obscluster.__file__).parent
 
 # From the ground up; a part may import what stands above it in this list, and itself.
 LAYERS = (
+    ("printable",),
     ("exceptions",),
     ("files",),
     ("columns", "dask_cluster", "notebook", "workers"),

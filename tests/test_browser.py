@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,125 +16,33 @@ from obscluster.gadf.index import write_index
 from obscluster.grouping.base import Grouping
 from obscluster.obs_table import ObservationTable
 from obscluster.pipeline import group_observations
+from pages import (
+    downloaded,
+    hover,
+    labels_of,
+    make_report,
+    marked,
+    opened,
+    runs,
+    select,
+    set_number,
+    table_rows,
+)
 from tiled import tile
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-OPTIONS = ("--no-sandbox", "--disable-gpu", "--force-device-scale-factor=1")
 # A name that breaks pages which do not escape it.
 HOSTILE = '</script><img src=x onerror="window.hacked=1"><!-- $$x$$'
 
 
 @pytest.fixture(scope="module")
-def browser():
-    """A browser without a screen."""
-    pytest.importorskip("bokeh", reason="the extra report is not installed: no bokeh")
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found is None:
-        pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is installed")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=found, args=list(OPTIONS))
-        yield browser
-        browser.close()
-
-
-@contextmanager
-def opened(browser, path, width=1400, **options) -> Iterator:
-    """The page of a report, which must neither complain nor ask for anything."""
-    complaints, requests = [], []
-    context = browser.new_context(
-        viewport={"width": width, "height": 900}, accept_downloads=True, **options
-    )
-    page = context.new_page()
-    page.on("request", lambda request: requests.append(request.url))
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on(
-        "console",
-        lambda message: message.type in ("error", "warning") and complaints.append(message.text),
-    )
-    page.goto(path.as_uri())
-    page.wait_for_selector("#explorer[data-ready]", timeout=30000)
-    yield page
-    assert complaints == []
-    assert [url for url in requests if not url.startswith(("file:", "data:", "blob:"))] == []
-    assert len([url for url in requests if url.startswith("file:")]) == 1
-    context.close()
-
-
-def make_report(archive, directory, *arguments):
-    """Results and their report, both by the command line."""
-    command = ["group", str(archive), "--output", str(directory), "--no-plots", *arguments]
-    assert main(command) == 0
-    assert main(["report", str(directory)]) == 0
-    return directory
-
-
-@pytest.fixture(scope="module")
-def results(small_archive, tmp_path_factory):
-    pytest.importorskip("bokeh", reason="the extra report is not installed: no bokeh")
-    directory = tmp_path_factory.mktemp("browser") / "results"
-    return make_report(
-        small_archive, directory, "--features", "psf-r68", "edisp-res68", "aeff", "--n-groups", "3"
-    )
+def results(report_results):
+    return report_results
 
 
 @pytest.fixture
 def page(browser, results):
     with opened(browser, results / "report.html") as page:
         yield page
-
-
-def runs(page):
-    """What the plots show of the runs."""
-    return page.evaluate(
-        """() => {
-            const source = Bokeh.documents[0].get_model_by_name("runs");
-            return {ids: [...source.data.obs_id], colours: [...source.data.color],
-                    markers: [...source.data.marker], selected: [...source.selected.indices]};
-        }"""
-    )
-
-
-def table_rows(page):
-    """The rows of the table: group, OBS_ID, and whether they are marked."""
-    return page.evaluate(
-        """() => [...document.querySelectorAll("#table tr[data-row]")].map((row) =>
-            [row.cells[1].textContent.trim(), row.cells[2].textContent,
-             row.getAttribute("aria-selected") === "true"])"""
-    )
-
-
-def marked(page):
-    return sorted(obs_id for _, obs_id, is_marked in table_rows(page) if is_marked)
-
-
-def select(page, rows):
-    page.evaluate(
-        "rows => { Bokeh.documents[0].get_model_by_name('runs').selected.indices = rows; }", rows
-    )
-
-
-def set_number(page, place):
-    slider = page.locator("#number")
-    slider.focus()
-    slider.press("Home")
-    for _ in range(place):
-        slider.press("ArrowRight")
-
-
-def downloaded(page):
-    with page.expect_download() as waiting:
-        page.click("#download")
-    assert waiting.value.suggested_filename == "labels.csv"
-    return Path(waiting.value.path()).read_text(encoding="utf-8")
-
-
-def labels_of(text):
-    lines = [line for line in text.splitlines() if not line.startswith("#")]
-    return {
-        int(row["OBS_ID"]): int(row["label"])
-        for row in csv.DictReader(io.StringIO("\n".join(lines)))
-    }
 
 
 def test_it_shows_the_groups_as_they_are(page, results):
@@ -248,24 +151,9 @@ def test_other_quantities_can_be_drawn(page):
 
 
 def test_hovering_tells_the_run(page):
-    x, y = page.evaluate(
-        """() => {
-            const plot = document.getElementById("plot-conditions");
-            plot.scrollIntoView({block: "center", behavior: "instant"});
-            const view = Object.values(Bokeh.index.roots ?? Bokeh.index)
-                .find((one) => one.model.name === "conditions");
-            const source = Bokeh.documents[0].get_model_by_name("runs");
-            const box = plot.getBoundingClientRect();
-            return [box.x + view.frame.x_scale.compute(source.data.cx[0]),
-                    box.y + view.frame.y_scale.compute(source.data.cy[0])];
-        }"""
-    )
-    page.mouse.move(x - 30, y)
-    page.mouse.move(x, y, steps=5)
-    tip = page.locator("#tip")
-    tip.wait_for(state="visible", timeout=5000)
-    assert runs(page)["ids"][0] in tip.text_content()
-    assert "zenith angle" in tip.text_content()
+    text = hover(page, "conditions", 0)
+    assert runs(page)["ids"][0] in text
+    assert "zenith angle" in text
 
 
 def test_moved_runs_come_back_by_the_command_line(page, results, small_archive, tmp_path, capsys):
@@ -368,8 +256,7 @@ def test_names_with_html_do_no_harm(browser, small_archive, tmp_path):
         assert page.locator("img").count() == 0
         cell = page.locator("#table tr[data-row] td").nth(3)
         assert cell.text_content() == HOSTILE
-        page.evaluate("window.obsclusterHover({index: {indices: [0]}})")
-        assert HOSTILE in page.locator("#tip").text_content()
+        assert HOSTILE in hover(page, "conditions", 0)
         assert page.locator("img").count() == 0
         assert "a<b>&'archive'" in page.locator("footer").text_content()
         assert downloaded(page).splitlines()[2].endswith("a<b>&'archive'")

@@ -86,7 +86,7 @@ def validated(
             text = _joined(texts)
             origin = "" if document is None else document.origin((*at, *path))
             lines.append(": ".join(part for part in (origin, where, text) if part))
-        raise RequestError("\n".join(lines)) from None
+        raise RequestError(*lines) from None
 
 
 def _joined(texts: list[str]) -> str:

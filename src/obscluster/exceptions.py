@@ -13,6 +13,8 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 
+from obscluster.printable import join_lines, printable
+
 __all__ = [
     "AbsentError",
     "ArchiveError",
@@ -31,7 +33,16 @@ __all__ = [
 
 
 class ObsClusterError(Exception):
-    """Base class of every error that obscluster raises on purpose."""
+    """Base class of every error that obscluster raises on purpose.
+
+    Parameters
+    ----------
+    *lines : str
+        The message, most often one line. Each stays one line, see `obscluster.printable`.
+    """
+
+    def __str__(self) -> str:
+        return join_lines(self.args)
 
 
 class RequestError(ObsClusterError, ValueError):
@@ -66,7 +77,7 @@ class DataError(ObsClusterError, OSError):
         where = [] if self.path is None else [str(self.path)]
         if self.hdu is not None:
             where.append(f"HDU {self.hdu}")
-        return f"{', '.join(where)}: {self.message}" if where else self.message
+        return printable(f"{', '.join(where)}: {self.message}" if where else self.message)
 
     @property
     def reason(self) -> str:
@@ -113,7 +124,10 @@ class DamagedError(ReadError, FormatError):
 
 
 class ObsClusterWarning(UserWarning):
-    """Base class of every warning that obscluster emits."""
+    """Base class of every warning that obscluster emits; the message is one line."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class SkippedRunWarning(ObsClusterWarning):

@@ -17,6 +17,7 @@ from obscluster.exceptions import DataError
 from obscluster.features.table import count_notes
 from obscluster.gadf.time import quiet_times
 from obscluster.obs_table import ObservationTable, several_rows
+from obscluster.printable import join_lines
 from obscluster.store import DataStore
 from obscluster.target import target_names
 
@@ -82,7 +83,7 @@ def describe_archive(
         (targets[:_MAX_TARGETS] + more) or ["neither index nor headers name any"]
     ):
         lines.append(("" if i else "targets (runs)", target))
-    return "\n".join(f"{label:16s} {text}" for label, text in lines)
+    return join_lines(f"{label:16s} {text}" for label, text in lines)
 
 
 def _runs(data_store: DataStore) -> str:

@@ -43,6 +43,7 @@ from obscluster.obs_table import (
 )
 from obscluster.observation import IRF_TYPES, Observation
 from obscluster.observations import Observations
+from obscluster.printable import join_lines
 
 __all__ = ["DataStore", "Observation", "Observations"]
 
@@ -249,7 +250,7 @@ class DataStore:
         # One of the two columns is enough for an index.
         column = "HDU_CLASS" if "HDU_CLASS" in hdu_table.colnames else "HDU_TYPE"
         classes = np.unique(np.asarray(hdu_table[column])).tolist()
-        text = "\n".join(
+        text = join_lines(
             [
                 f"archive: {self.base_dir}",
                 f"observations: {len(self.obs_table)} in the obs-index",

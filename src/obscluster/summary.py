@@ -14,6 +14,7 @@ from astropy.table import QTable, Table
 from obscluster.characterise import livetime_text, livetimes
 from obscluster.features.table import count_notes, kinds_of
 from obscluster.grouping.base import UNASSIGNED
+from obscluster.printable import join_lines, printable
 from obscluster.report.rows import (
     group_rows,
     loss_rows,
@@ -131,10 +132,10 @@ def describe_result(result: GroupResult) -> str:
     remarks = result.grouping.remarks
     lines += [""] if remarks else []
     for remark in remarks[:_MAX_REMARKS]:
-        lines += textwrap.wrap(remark, 100, subsequent_indent="  ")
+        lines += textwrap.wrap(printable(remark), 100, subsequent_indent="  ")
     if len(remarks) > _MAX_REMARKS:
         lines.append(f"... and {len(remarks) - _MAX_REMARKS} more remarks, see groups.yaml")
-    return "\n".join(lines)
+    return join_lines(lines)
 
 
 def describe_unassigned(result: GroupResult) -> list[str]:
@@ -176,7 +177,8 @@ def _cut_flow_lines(cut_flow: Table) -> list[str]:
     for step, obs_ids in unknown.items():
         some = ", ".join(map(str, obs_ids[:_MAX_RUNS]))
         more = f" and {len(obs_ids) - _MAX_RUNS} more" if len(obs_ids) > _MAX_RUNS else ""
-        lines += textwrap.wrap(f"unknown for {step}: {some}{more}", 100, subsequent_indent="  ")
+        text = printable(f"unknown for {step}: {some}{more}")
+        lines += textwrap.wrap(text, 100, subsequent_indent="  ")
     return lines
 
 
@@ -234,7 +236,7 @@ def describe_assignment(assignment: Assignment) -> str:
     lines += [f"run {row['obs_id']} fits none: {row['notes']}" for row in outside[:_MAX_RUNS]]
     if len(outside) > _MAX_RUNS:
         lines.append(f"... and {len(outside) - _MAX_RUNS} more")
-    return "\n".join(lines)
+    return join_lines(lines)
 
 
 def describe_assessment(assessment: Assessment) -> str:
@@ -254,8 +256,9 @@ def describe_assessment(assessment: Assessment) -> str:
     if losses:
         losses = ["information that stacking loses", "", *losses]
     if not assessment.worst.colnames:
-        text = f"{assessment.grouping}\n\nthe groups are categories: no features to compare"
-        return "\n".join([text, *(["", *losses] if losses else [])])
+        text = "the groups are categories: no features to compare"
+        lines = [*str(assessment.grouping).splitlines(), "", text]
+        return join_lines([*lines, *(["", *losses] if losses else [])])
     lines = ["largest spread within a group", ""]
     lines += _lines(worst_rows(assessment.worst))
     lines += ["", *losses] if losses else []
@@ -264,12 +267,13 @@ def describe_assessment(assessment: Assessment) -> str:
         text = f"other numbers than {assessment.grouping.n_groups} groups, and the stability, are "
         lines += ["", f"{text}those of the method without its constraints"]
     if assessment.suggestion is not None:
-        lines += ["", *textwrap.wrap(f"suggested: {assessment.suggestion}", 100)]
+        text = printable(f"suggested: {assessment.suggestion}")
+        lines += ["", *textwrap.wrap(text, 100, subsequent_indent="  ")]
     odd = outlier_texts(assessment.outliers)
     lines += ["", odd[0], *(f"  {text}" for text in odd[1 : _MAX_RUNS + 1])]
     if assessment.stability is not None:
         lines += ["", *str(assessment.stability).splitlines()]
-    return "\n".join(lines)
+    return join_lines(lines)
 
 
 def describe_frontier(table: QTable) -> str:
@@ -307,7 +311,7 @@ def describe_frontier(table: QTable) -> str:
         "",
         *_fit(rows),
     ]
-    return "\n".join(lines)
+    return join_lines(lines)
 
 
 def _fit(rows: list[list[str]]) -> list[str]:
@@ -321,6 +325,7 @@ def _fit(rows: list[list[str]]) -> list[str]:
 
 
 def _lines(rows: list[list[str]]) -> list[str]:
+    rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     text = [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from obscluster.grouping.base import UNASSIGNED, Grouping
+from obscluster.printable import join_lines
 
 __all__ = ["Comparison", "adjusted_rand", "compare", "match_labels"]
 
@@ -97,7 +98,7 @@ class Comparison:
                 listed = ", ".join(map(str, obs_ids[:_MAX_LISTED].tolist()))
                 more = ", ..." if len(obs_ids) > _MAX_LISTED else ""
                 lines.append(f"{len(obs_ids)} only in the {which}: {listed}{more}")
-        return "\n".join(lines)
+        return join_lines(lines)
 
 
 def compare(first: Grouping, second: Grouping) -> Comparison:

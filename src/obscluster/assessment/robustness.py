@@ -16,6 +16,7 @@ from obscluster.assessment.rows import run_ids
 from obscluster.columns import numbers
 from obscluster.exceptions import ObsClusterWarning, RequestError
 from obscluster.grouping.base import UNASSIGNED, Grouping
+from obscluster.printable import join_lines
 from obscluster.scaling import feature_names
 
 __all__ = ["Stability", "stability"]
@@ -71,7 +72,7 @@ class Stability:
             )
         else:
             lines.append("every run stays with its group in at least 80% of the resamples")
-        return "\n".join(lines)
+        return join_lines(lines)
 
 
 def stability(

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from astropy.table import Table
 
 from obscluster.exceptions import DataError
+from obscluster.printable import join_lines, printable
 
 __all__ = [
     "ARCHIVE",
@@ -152,7 +153,7 @@ def describe_findings(findings: Table, every: bool = False, width: int = 100) ->
     if rows:
         lines += ["", *(_each(rows, width) if every else _folded(rows, width))]
         lines += ["", *step] if (step := _next_step(rows, findings.meta, width)) else []
-    return "\n".join(lines)
+    return join_lines(lines)
 
 
 def _next_step(rows: list[Row], meta: Mapping[str, Any], width: int) -> list[str]:
@@ -205,18 +206,20 @@ def _each(rows: list[Row], width: int) -> Iterator[str]:
 
 
 def _wrapped(start: str, text: str, width: int) -> list[str]:
+    # What goes on in the next line is set in, so that no text begins one.
     return textwrap.wrap(
-        text,
+        printable(text),
         width=max(width, len(start) + 20),
         initial_indent=start,
-        subsequent_indent=" " * len(start),
+        subsequent_indent=" " * (len(start) or 2),
         break_on_hyphens=False,
         drop_whitespace=True,
     )
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.encode("ascii", "backslashreplace").decode().split())
+    text = printable(" ".join(text.split()))
+    return text.encode("ascii", "backslashreplace").decode()
 
 
 def _plural(number: int, noun: str) -> str:

@@ -14,10 +14,9 @@ import argparse
 import logging
 import signal
 import sys
-import traceback
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from obscluster import __version__
 from obscluster.cli import (
@@ -38,7 +37,9 @@ from obscluster.cli import (
     simulate,
 )
 from obscluster.cli.interrupts import no_interrupt_lost
+from obscluster.cli.terminal import LogFormatter, guarded, say, show_traceback
 from obscluster.exceptions import ObsClusterError, ObsClusterWarning
+from obscluster.printable import printable
 
 __all__ = ["main"]
 
@@ -63,9 +64,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     code : int
         Exit code.
     """
-    arguments = make_parser().parse_args(argv)
+    with guarded():
+        return _run(make_parser().parse_args(argv))
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    # It takes warnings into its own hands when it is loaded, and must not do so later.
+    import astropy  # noqa: F401
+
     if arguments.debug:
-        logging.basicConfig(level=logging.WARNING, format="%(message)s")
+        handler = logging.StreamHandler()
+        handler.setFormatter(LogFormatter())
+        logging.basicConfig(level=logging.WARNING, handlers=[handler])
         logging.getLogger("obscluster").setLevel(logging.DEBUG)
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
@@ -73,12 +83,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             with no_interrupt_lost():
                 return int(arguments.run(arguments))
         except ObsClusterError as error:
+            # An error may have several lines; what they hold is escaped.
             print(f"obscluster: error: {error}", file=sys.stderr)
             return 2
         except KeyboardInterrupt as error:
             number = getattr(error, "number", signal.SIGINT)
             what = "interrupted" if number == signal.SIGINT else "terminated"
-            print(f"obscluster: {what}; {arguments.interrupted}", file=sys.stderr)
+            say(f"obscluster: {what}; {arguments.interrupted}", error=True)
             return 128 + number
         except BrokenPipeError:
             # The reader of our output, such as `head`, has seen enough.
@@ -87,16 +98,31 @@ def main(argv: Sequence[str] | None = None) -> int:
         except OSError as error:
             # A full disk, a directory that went away: what nobody nearer has expected.
             if arguments.debug:
-                traceback.print_exc()
+                show_traceback(error)
             where = f"{error.filename}: " if error.filename else ""
             text = error.strerror or str(error) or type(error).__name__
-            print(f"obscluster: error: {where}{text}; --debug shows where", file=sys.stderr)
+            say(f"obscluster: error: {where}{text}; --debug shows where", error=True)
             return 2
+        except Exception as error:  # noqa: BLE001 shown, with an exit code of its own
+            # Python would print it too, but after the streams are watched no more.
+            show_traceback(error)
+            say(
+                "obscluster: error: this was not expected; please report the lines above",
+                error=True,
+            )
+            return 2
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, whatever the arguments hold."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(printable(message))
 
 
 def make_parser() -> argparse.ArgumentParser:
     """Parser of all commands."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="obscluster",
         description="Group gamma-ray observations by observing conditions and instrument response.",
         epilog='example: obscluster info archive/   ("obscluster COMMAND --help" tells more)',
@@ -119,4 +145,4 @@ def _show_warning(
     del file, line
     ours = issubclass(category, ObsClusterWarning)
     where = "" if ours else f" ({category.__name__}, {filename}:{lineno})"
-    print(f"obscluster: warning: {message}{where}", file=sys.stderr)
+    say(f"obscluster: warning: {message}{where}", error=True)

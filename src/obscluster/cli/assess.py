@@ -16,6 +16,7 @@ from obscluster.cli.common import (
 )
 from obscluster.cli.run_arguments import given
 from obscluster.cli.source_arguments import add_source, source_config
+from obscluster.cli.terminal import say
 
 EXAMPLES = """\
 examples:
@@ -73,5 +74,5 @@ def run(arguments: argparse.Namespace) -> int:
             files = write_assessment(assessment, arguments.output, arguments.overwrite)
     print(describe_assessment(assessment))
     if files:
-        print(f"\nresults in {arguments.output}: {', '.join(files)}")
+        say("", f"results in {arguments.output}: {', '.join(files)}")
     return 0

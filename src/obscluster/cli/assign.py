@@ -16,6 +16,7 @@ from obscluster.cli.common import (
     progress_bar,
     writing,
 )
+from obscluster.cli.terminal import say
 
 EXAMPLES = """\
 examples:
@@ -61,5 +62,5 @@ def run(arguments: argparse.Namespace) -> int:
             files = write_assignment(assignment, arguments.output, arguments.overwrite)
     print(describe_assignment(assignment))
     if files:
-        print(f"\nresults in {arguments.output}: {', '.join(files)}")
+        say("", f"results in {arguments.output}: {', '.join(files)}")
     return STRICT if arguments.strict and assignment.unread else 0

@@ -15,6 +15,7 @@ from obscluster.cli.common import (
     archive_of,
     progress_bar,
 )
+from obscluster.cli.terminal import say
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -67,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
     print(describe_findings(findings, every=arguments.all, width=width))
     if arguments.output is not None:
         _write(findings, arguments.output, *manner)
-        print(f"\nfindings in {arguments.output}")
+        say("", f"findings in {arguments.output}")
     return 1 if severity_counts(findings)["error"] else 0
 
 

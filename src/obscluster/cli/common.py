@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from obscluster.cli.terminal import terminal_of
+from obscluster.printable import printable
 
 __all__ = [
     "STRICT",
@@ -132,4 +136,6 @@ def progress_bar(iterable: Iterable[Any], total: int, what: str) -> Iterable[Any
     """Bar on stderr for anything longer than a second; silent when that is not a terminal."""
     from tqdm import tqdm
 
-    return tqdm(iterable, desc=what, total=total, unit="run", delay=1, leave=False, disable=None)
+    options: dict[str, Any] = {"unit": "run", "delay": 1, "leave": False, "disable": None}
+    stream = terminal_of(sys.stderr)
+    return tqdm(iterable, desc=printable(what), total=total, file=stream, **options)

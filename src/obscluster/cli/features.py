@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from obscluster.cli.common import add_command
+from obscluster.cli.terminal import say
 
 EXAMPLES = """\
 examples:
@@ -26,11 +27,11 @@ def run(arguments: argparse.Namespace) -> int:
     del arguments
     from obscluster.features.catalog import FEATURES
 
-    print(f"{'feature':18s} {'unit':9s} {'needs':8s} {'energy':6s}  description")
+    say(f"{'feature':18s} {'unit':9s} {'needs':8s} {'energy':6s}  description")
     for feature in FEATURES.values():
         energy = "yes" if feature.per_energy else ""
         needs = ", ".join(feature.needs)
-        print(
+        say(
             f"{feature.name:18s} {feature.unit.to_string('fits'):9s} {needs:8s} {energy:6s}  "
             f"{feature.description}"
         )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from obscluster.cli.common import add_command, add_trust, progress_bar, writing
+from obscluster.cli.terminal import say
 
 EXAMPLES = """\
 examples:
@@ -75,10 +76,10 @@ def run(arguments: argparse.Namespace) -> int:
         )
     print(fit)
     if fit.messages:
-        print(f"  Gammapy gave {sum(fit.messages.values())} warnings, see fit.yaml")
+        say(f"  Gammapy gave {sum(fit.messages.values())} warnings, see fit.yaml")
     if comparison is not None:
-        print(f"\n{describe_comparison(comparison)}")
-    print(f"\nresults in {output}: {', '.join(sorted(files))}")
+        print("", describe_comparison(comparison), sep="\n")
+    say("", f"results in {output}: {', '.join(sorted(files))}")
     return 0 if fit.success else 1
 
 

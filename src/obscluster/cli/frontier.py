@@ -9,6 +9,7 @@ from typing import Any
 from obscluster.cli.common import add_archive, add_command, progress_bar, writing
 from obscluster.cli.run_arguments import add_runs, runs_config
 from obscluster.cli.source_arguments import add_source, source_config
+from obscluster.cli.terminal import say
 
 EXAMPLES = """\
 examples:
@@ -67,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
             files = write_frontier(table, arguments.output, arguments.overwrite, archive)
     print(describe_frontier(table))
     for line in note_lines(runs.features):
-        print(line)
+        say(line)
     if files:
-        print(f"\nresults in {arguments.output}: {', '.join(files)}")
+        say("", f"results in {arguments.output}: {', '.join(files)}")
     return 0

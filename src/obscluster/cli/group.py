@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +24,7 @@ from obscluster.cli.group_arguments import (
 )
 from obscluster.cli.run_arguments import add_runs, given, runs_config
 from obscluster.cli.source_arguments import add_source, source_config
+from obscluster.cli.terminal import say
 from obscluster.exceptions import ObsClusterError
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
         result = group_observations(config, progress_bar)
         files = write_results(result, output, overwrite, not arguments.no_plots)
     print_result(result)
-    print(f"\nresults in {arguments.output}: {', '.join(files)}")
+    say("", f"results in {arguments.output}: {', '.join(files)}")
     return STRICT if arguments.strict and result.unread else 0
 
 
@@ -224,4 +224,4 @@ def print_result(result: GroupResult) -> None:
 
     print(describe_result(result))
     for line in describe_unassigned(result):
-        print(line, file=sys.stderr)
+        say(line, error=True)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from obscluster.cli.common import add_command, progress_bar
+from obscluster.cli.terminal import say
 
 if TYPE_CHECKING:
     from obscluster.gadf.discover import Discovery
@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
     )
     written = write_index_files(found, output, arguments.overwrite)
     _print(found)
-    print(f"{' and '.join(path.name for path in written)} written to {output}")
+    say(f"{' and '.join(path.name for path in written)} written to {output}")
     return 0
 
 
@@ -75,11 +75,11 @@ def _existing_directory(name: str) -> Path:
 def _print(found: Discovery) -> None:
     obs_ids = found.obs_table["OBS_ID"]
     kinds = Counter(str(kind) for kind in found.hdu_table["HDU_CLASS"])
-    print(f"{len(obs_ids)} runs, OBS_ID {obs_ids[0]} to {obs_ids[-1]}")
-    print(f"HDUs: {', '.join(f'{kind} ({n})' for kind, n in kinds.items())}")
+    say(f"{len(obs_ids)} runs, OBS_ID {obs_ids[0]} to {obs_ids[-1]}")
+    say(f"HDUs: {', '.join(f'{kind} ({n})' for kind, n in kinds.items())}")
     for remark in found.remarks:
-        print(f"obscluster: warning: {remark}", file=sys.stderr)
+        say(f"obscluster: warning: {remark}", error=True)
     for path, reason in list(found.skipped.items())[:_MAX_LINES]:
-        print(f"left out: {path}: {reason}", file=sys.stderr)
+        say(f"left out: {path}: {reason}", error=True)
     if len(found.skipped) > _MAX_LINES:
-        print(f"... and {len(found.skipped) - _MAX_LINES} more left out", file=sys.stderr)
+        say(f"... and {len(found.skipped) - _MAX_LINES} more left out", error=True)

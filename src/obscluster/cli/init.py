@@ -12,6 +12,7 @@ from obscluster.cli.common import (
     add_overwriting_of_file,
     archive_config,
 )
+from obscluster.cli.terminal import say
 
 EXAMPLES = """\
 examples:
@@ -54,5 +55,5 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.all,
         arguments.force,
     )
-    print(f"description in {arguments.output}; next: obscluster run {arguments.output} -o results/")
+    say(f"description in {arguments.output}; next: obscluster run {arguments.output} -o results/")
     return 0

@@ -15,6 +15,7 @@ from obscluster.cli.common import (
     archive_config,
     progress_bar,
 )
+from obscluster.cli.terminal import say
 
 EXAMPLES = """\
 examples:
@@ -80,13 +81,13 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.trust,
     )
     for line in describe_unread(reduction.unread, reduction.obs_ids, reduction.unread, "datasets"):
-        print(line)
+        say(line)
     _print_groups(reduction.groups)
     if had_fit and not fit.exists():
-        print(f"\nthe fit in {fit.parent} was of earlier datasets and is removed; fit again")
+        say("", f"the fit in {fit.parent} was of earlier datasets and is removed; fit again")
     n_files = sum(len(group["checksums"]) for group in reduction.groups.values())
     files = f"datasets.yaml, models.yaml, reduction.yaml, and {n_files} files of data"
-    print(f"\nresults in {arguments.output}: {files}")
+    say("", f"results in {arguments.output}: {files}")
     return STRICT if arguments.strict and reduction.unread else 0
 
 
@@ -94,20 +95,20 @@ def _print_groups(groups: dict[str, Any]) -> None:
     for name, group in groups.items():
         left_out = f", {len(group['skipped'])} left out" if group["skipped"] else ""
         if not group["obs_ids"]:
-            print(f"{name}: no dataset{left_out}")
+            say(f"{name}: no dataset{left_out}")
             continue
-        print(
+        say(
             f"{name}: {len(group['obs_ids'])} runs{left_out}, {group['livetime']}, "
             f"{group['counts']} counts, {group['background']:.1f} of them expected background"
             + (f", from {group['energy_min']}" if "energy_min" in group else "")
         )
     skipped = {i: why for group in groups.values() for i, why in group["skipped"].items()}
     if skipped:
-        print(f"\nleft out: {len(skipped)} runs")
+        say("", f"left out: {len(skipped)} runs")
         for obs_id, why in list(skipped.items())[:_SHOWN]:
-            print(f"  {obs_id}: {why}")
+            say(f"  {obs_id}: {why}")
         if len(skipped) > _SHOWN:
-            print(f"  and {len(skipped) - _SHOWN} more, see reduction.yaml")
+            say(f"  and {len(skipped) - _SHOWN} more, see reduction.yaml")
     said = sum(sum(group["messages"].values()) for group in groups.values())
     if said:
-        print(f"\nGammapy gave {said} warnings, which are in reduction.yaml under messages")
+        say("", f"Gammapy gave {said} warnings, which are in reduction.yaml under messages")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from obscluster.cli.common import add_archive, add_command, add_trust, archive_config, progress_bar
+from obscluster.cli.terminal import say
 
 EXAMPLES = """\
 examples:
@@ -55,5 +56,5 @@ def run(arguments: argparse.Namespace) -> int:
         trust=arguments.trust,
         force=arguments.force,
     )
-    print(f"report in {path}, {path.stat().st_size / 1e6:.1f} MB")
+    say(f"report in {path}, {path.stat().st_size / 1e6:.1f} MB")
     return 0

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from obscluster.cli.common import STRICT, add_command, add_strict, progress_bar
+from obscluster.cli.terminal import say
 
 EXAMPLES = """\
 examples:
@@ -78,13 +79,13 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.overwrite,
         not arguments.no_plots,
         progress_bar,
-        lambda text: print(text, flush=True),
+        say,
     )
-    print()
+    say("")
     print_result(outcome.result)
     if outcome.fit is not None:
-        print(f"\n{outcome.fit}")
-    print(f"\nresults in {arguments.output}")
+        print("", outcome.fit, sep="\n")
+    say("", f"results in {arguments.output}")
     if arguments.strict and outcome.unread:
         return STRICT
     return 0 if outcome.fit is None or outcome.fit.success else 1

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from obscluster.cli.common import add_command, progress_bar
+from obscluster.cli.terminal import say
 
 EXAMPLES = """\
 examples:
@@ -60,5 +61,5 @@ def run(arguments: argparse.Namespace) -> int:
         overwrite=arguments.overwrite,
         progress=lambda rows: progress_bar(rows, arguments.n_obs, "simulated runs"),
     )
-    print(f"{arguments.n_obs} runs in {arguments.directory}; the column EPOCH holds the truth")
+    say(f"{arguments.n_obs} runs in {arguments.directory}; the column EPOCH holds the truth")
     return 0

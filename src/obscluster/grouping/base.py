@@ -21,6 +21,7 @@ from obscluster.grouping import UNASSIGNED
 from obscluster.grouping.rules import Rule, rule_from_record
 from obscluster.grouping.trees import prune_tree, reorder_leaves
 from obscluster.grouping.view import grouping_html
+from obscluster.printable import join_lines
 
 if TYPE_CHECKING:
     from obscluster.store import DataStore
@@ -257,7 +258,7 @@ class Grouping:
             name = f" ({self.names[label]})" if label in self.names else ""
             lines.append(f"  group_{label}{name}: {(self.labels == label).sum()}")
         n_rest = int((self.labels == UNASSIGNED).sum())
-        return "\n".join(lines + ([f"  unassigned: {n_rest}"] if n_rest else []))
+        return join_lines(lines + ([f"  unassigned: {n_rest}"] if n_rest else []))
 
     def _repr_html_(self) -> str:
         """For a notebook: one sentence, the groups, and what there is to know of them."""

@@ -16,6 +16,7 @@ from gammapy.datasets import Datasets
 
 from obscluster.exceptions import RequestError
 from obscluster.files.output import results_directory
+from obscluster.printable import join_lines
 from obscluster.reduction.config import FitConfig, ReduceConfig, make_reduce_config
 from obscluster.reduction.files import COMPARISON_FILE
 from obscluster.reduction.fit import JointFit, fit_datasets
@@ -230,7 +231,7 @@ def describe_comparison(table: QTable) -> str:
             f"{100 * empty:.0f} % of the bins of the runs apart have no OFF count: there the "
             "statistic is biased, so that the runs apart are no reference"
         )
-    return "\n".join(lines)
+    return join_lines(lines)
 
 
 def write_comparison(

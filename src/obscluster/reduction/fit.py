@@ -18,6 +18,7 @@ from gammapy.modeling.models import FoVBackgroundModel, Models
 from numpy.typing import NDArray
 
 from obscluster.exceptions import RequestError
+from obscluster.printable import join_lines
 from obscluster.reduction.config import FitConfig, make_reduce_config
 from obscluster.reduction.geometry import is_spectrum
 from obscluster.reduction.messages import captured
@@ -86,7 +87,7 @@ class JointFit:
                 unit = f" {u.Unit(row['unit']).to_string('fits')}" if row["unit"] else ""
                 lines.append(f"  {row['name']}: {row['value']:.5g} +- {row['error']:.2g}{unit}")
         lines.append(f"  statistic: {self.stat:.2f}, fitted in {self.seconds:.2f} s")
-        return "\n".join(lines if self.success else [*lines, f"  not converged: {self.message}"])
+        return join_lines(lines if self.success else [*lines, f"  not converged: {self.message}"])
 
 
 def fit_datasets(

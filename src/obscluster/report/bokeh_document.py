@@ -1,7 +1,8 @@
 """The linked plots of the explorer as a bokeh document, the same bytes each time.
 
 This and `obscluster.report.html`, which puts bokeh's scripts into the page, are all that knows of
-bokeh. What the plots do is in ``assets/explorer.js``.
+bokeh. What the plots do is in ``page/explorer.js`` and ``page/linked.js``, and nothing of it is
+here: bokeh runs code that comes with a document by ``eval``, which the page does not allow.
 """
 
 from __future__ import annotations
@@ -13,8 +14,6 @@ from bokeh.document import Document
 from bokeh.models import (
     BoxSelectTool,
     ColumnDataSource,
-    CustomJS,
-    CustomJSTickFormatter,
     DatetimeTickFormatter,
     HoverTool,
     LassoSelectTool,
@@ -83,10 +82,6 @@ def make_document(
         plot.xaxis.axis_label = "right ascension [deg]"
         plot.yaxis.axis_label = "declination [deg]"
         plot.xaxis.ticker.desired_num_ticks = 4
-        # A map around 0 h goes from 361 to 359 deg.
-        plot.xaxis.formatter = CustomJSTickFormatter(
-            code="return String(Math.round((((tick % 360) + 360) % 360) * 1e4) / 1e4)"
-        )
         _scatter(plot, source, "sky_x", "sky_y", size)
         document.add_root(plot)
     if with_time:
@@ -150,7 +145,6 @@ def _scatter(plot: Any, source: ColumnDataSource, x: str, y: str, size: float) -
     renderer.name = "points"
     # The page draws the tip itself, so that it can be read on dark pages too, and holds text only.
     hover = HoverTool(renderers=[renderer], tooltips=None, mode="mouse")
-    hover.callback = CustomJS(code="window.obsclusterHover && window.obsclusterHover(cb_data)")
     hover.visible = False
     plot.add_tools(hover)
 

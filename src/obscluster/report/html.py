@@ -15,6 +15,7 @@ from obscluster.report.colours import variable
 from obscluster.report.content import ReportContent
 from obscluster.report.explorer import explorer_data
 from obscluster.report.figures import parts_of
+from obscluster.report.policy import content_security_policy, script_element
 from obscluster.report.tables import (
     asked_rows,
     checksum_rows,
@@ -29,6 +30,8 @@ from obscluster.report.wording import hours_text, result_sentence
 __all__ = ["json_for_page", "render"]
 
 _PAGE = "page"
+# In the order in which they need each other.
+_SCRIPTS = ("text", "tip", "choices", "table", "linked", "explorer")
 _MOST_CARDS = 10
 _MOST_ROWS = 200
 
@@ -79,9 +82,10 @@ def render(content: ReportContent) -> str:
     css = environment.overlay(autoescape=False)
     style = css.get_template("variables.css").render(looks=content.looks)
     context["style"] = Markup(style + _asset("page.css") + _asset("explorer.css"))  # noqa: S704
-    for name in ("theme", "text", "tip", "choices", "table", "explorer"):
-        context[f"{name}_script"] = _script(_asset(f"{name}.js"))
-    context["bokeh_script"] = _script(_bokeh())
+    own = "\n".join(_asset(f"{name}.js") for name in _SCRIPTS)
+    scripts = [script_element(text) for text in (_asset("theme.js"), _bokeh(), own)]
+    context["theme_script"], context["bokeh_script"], context["own_script"] = scripts
+    context["policy"] = content_security_policy(scripts)
     context["explorer_json"] = json_for_page(explorer_data(content))
     return environment.get_template("report.html").render(context)
 
@@ -112,11 +116,6 @@ def _asset(name: str) -> str:
 def _bokeh() -> str:
     """The part of bokeh's scripts that plots need; widgets and tables are the page's own."""
     return "\n".join(INLINE.clone(components=["bokeh"]).js_raw)
-
-
-def _script(text: str) -> Markup:
-    """Script that does not end the element it is in."""
-    return Markup(text.replace("</script", "<\\/script").replace("<!--", "<\\!--"))  # noqa: S704
 
 
 def _context(content: ReportContent) -> dict[str, Any]:

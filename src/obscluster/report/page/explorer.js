@@ -235,7 +235,6 @@
     const name = `run ${values("obs_id")[rows[0]]}, ${groupName(labels[rows[0]])}`;
     return [withMark(labels[rows[0]], name), facts];
   });
-  window.obsclusterHover = (found) => tip.show([...(found.index?.indices ?? [])]);
 
   // Start ------------------------------------------------------------------------------------------
   function makeTable() {
@@ -265,6 +264,8 @@
       const lane = { key: "lane", label: "group", unit: "", feature: false };
       chooser("time-y", "time", "ty", "left", data.pairs.conditions[0], [lane]);
     }
+    if (data.roots.sky) showAnglesWithin360(model("sky").below[0]);
+    for (const name of Object.keys(data.roots)) onHover(model(name), tip.show);
     source.selected.properties.indices.change.connect(showSelection);
     $("number")?.addEventListener("input", () => {
       const n = numbers[Number($("number").value)];
