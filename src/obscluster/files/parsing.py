@@ -70,7 +70,12 @@ class Place:
 
 
 def parse(
-    text: str, name: str, limits: Limits, places: bool = True, lines: bool = True
+    text: str,
+    name: str,
+    limits: Limits,
+    places: bool = True,
+    lines: bool = True,
+    tags: bool = False,
 ) -> tuple[Any, Place | None]:
     """Values of a text in YAML.
 
@@ -86,6 +91,8 @@ def parse(
         Keep the lines of the values.
     lines : bool
         Name the line in messages; a value of a command line has only one.
+    tags : bool
+        Leave tags that are not known alone, as if they were not there.
 
     Returns
     -------
@@ -104,7 +111,7 @@ def parse(
     try:
         parser = _Parser(text)
         try:
-            return _Builder(parser, name, limits, places, lines).document()
+            return _Builder(parser, name, limits, places, lines, tags).document()
         finally:
             parser.dispose()
     except yaml.YAMLError as error:
@@ -164,12 +171,16 @@ class _Builder:
         Keep the lines.
     lines : bool
         Name them in messages.
+    tags : bool
+        Leave those that are not known alone.
     """
 
-    def __init__(self, parser: Any, name: str, limits: Limits, places: bool, lines: bool):
+    def __init__(
+        self, parser: Any, name: str, limits: Limits, places: bool, lines: bool, tags: bool
+    ):
         self._next = parser.get_event
         self._name, self._limits = name, limits
-        self._places, self._lines = places, lines
+        self._places, self._lines, self._tags = places, lines, tags
         # None until the value is complete.
         self._anchors: dict[str, _Anchored | None] = {}
         self._n_nodes = 0
@@ -337,6 +348,8 @@ class _Builder:
         if tag == "str":
             return text
         construct = _SCALARS.get(tag)
+        if construct is None and self._tags:
+            return text
         if construct is None:
             self._refuse_tag(event)
         try:
@@ -345,7 +358,7 @@ class _Builder:
             self._refuse(event, f"{_short(text)}: {error}")
 
     def _check_tag(self, event: Any, expected: str) -> None:
-        if event.tag not in (None, "!", _PREFIX + expected):
+        if event.tag not in (None, "!", _PREFIX + expected) and not self._tags:
             self._refuse_tag(event)
 
     def _refuse_tag(self, event: Any) -> NoReturn:

@@ -104,7 +104,9 @@ def read_document(path: Path) -> Document:
     # The groups.yaml of results describes what made them, and may be as long as their runs need.
     text = read_text(path, RECORD.n_bytes, what=RECORD.what)
     is_record = bool(_RECORD_BEGINS.match(text[:_BEGINNING]))
-    content, place = parse(text, str(path), RECORD if is_record else DESCRIPTION)
+    # Lines of a record, in which nobody has written, are not worth their time.
+    limits = RECORD if is_record else DESCRIPTION
+    content, place = parse(text, str(path), limits, places=not is_record)
     if not isinstance(content, dict):
         raise ArchiveError(f"{path}: holds no keys and values")
     if is_record and isinstance(content.get("config"), dict):
