@@ -98,9 +98,12 @@ def path_in(directory: Path, name: Any, record: Path) -> Path:
     given = Path(name)
     try:
         inside = (directory / given).resolve().is_relative_to(directory.resolve())
+        # Tells of names that are too long; what is not there is for the reader to tell.
+        (directory / given).exists()
     except (OSError, RuntimeError) as error:
-        # A name that is too long, or a link to itself.
-        raise ArchiveError(f"{where}: cannot be followed ({error})") from None
+        # The latter is of a link to itself.
+        reason = getattr(error, "strerror", None) or error
+        raise ArchiveError(f"{where}: cannot be followed ({reason})") from None
     if given.is_absolute() or ".." in given.parts or not inside:
         raise ArchiveError(f"{where}: leads out of {directory}; files of results are inside")
     return directory / given
