@@ -132,7 +132,7 @@ def test_an_edited_table_gives_a_result_or_a_message(
 ):
     directory = shutil.copytree(results / "hierarchical", tmp_path / "groups")
     path = directory / file
-    for number, (name, text) in enumerate(edits(path.read_text(), 70, seed=2)):
+    for number, (name, text) in enumerate(edits(path.read_text(), 50, seed=2)):
         path.write_bytes(text.encode())
         refresh(directory)
         print(name)
@@ -146,6 +146,8 @@ def test_edited_labels_give_a_result_or_a_message(name, small_archive, results, 
     text = "# by hand\nOBS_ID,label\n" + "\n".join(rows) + "\n"
     path = tmp_path / name
     asked = ("group", small_archive, "--labels", path, "--no-plots", "--overwrite")
+    # No more than the index is needed for it.
+    asked += ("--features", "zenith")
     codes = []
     for edit, content in edits(text, N_EDITS if name == "labels.csv" else 20, seed=3):
         path.write_bytes(content.encode())
@@ -196,3 +198,82 @@ def test_tables_that_are_links_out_are_refused(results, tmp_path, capsys):
         code, error = answer(capsys, "compare", directory, directory)
         assert code == 2
         assert "leads out of" in error
+
+
+REDUCTION = """\
+obscluster: reduction of groups
+versions: {gammapy: '2.0'}
+config: {kind: 1d, region: {radius: 0.1 deg}}
+archive: /archive
+position:
+  ra: 83.63
+  dec: 22.01
+groups:
+  group_1:
+    key: abc
+    obs_ids:
+    - 1
+    - 2
+    livetime: 1.0 h
+    counts: 10
+    background: 5.5
+    skipped:
+      3: no PSF
+    messages:
+      a warning: 2
+    datasets:
+    - entry:
+        name: group_1
+        type: SpectrumDatasetOnOff
+        filename: pha_obsgroup_1.fits
+      files:
+      - pha_obsgroup_1.fits
+      models: []
+    checksums:
+      pha_obsgroup_1.fits: sha256:0
+files:
+- reduction.yaml
+"""
+
+
+def test_an_edited_reduction_is_read_or_refused(tmp_path):
+    pytest.importorskip("gammapy")
+    from obscluster.reduction import make_reduce_config, read_reduction
+
+    path = tmp_path / "reduction.yaml"
+    n_read = 0
+    for name, text in [("as it was", REDUCTION), *edits(REDUCTION, N_EDITS, seed=5)]:
+        path.write_bytes(text.encode())
+        print(name)
+        try:
+            reduction = read_reduction(tmp_path)
+            make_reduce_config(reduction.record["config"])
+            assert all(isinstance(group["obs_ids"], list) for group in reduction.groups.values())
+            assert reduction.position.isscalar
+            assert isinstance(reduction.skipped, dict)
+        except RequestError:
+            continue
+        n_read += 1
+    assert 0 < n_read < N_EDITS
+
+
+@pytest.mark.parametrize("name", ["../x", "/etc/passwd"])
+def test_a_reduction_names_no_file_elsewhere(name, tmp_path):
+    pytest.importorskip("gammapy")
+    from obscluster.reduction import read_reduction
+
+    path = tmp_path / "reduction.yaml"
+    for old in ("      - pha_obs", "filename: pha_obs", "      pha_obs", "- reduction.yaml"):
+        key = old[: -len("pha_obs")] if old.endswith("pha_obs") else "- "
+        rest = "" if old == "- reduction.yaml" else "group_1.fits"
+        text = REDUCTION.replace(old + rest, f"{key}{name}", 1)
+        assert text != REDUCTION
+        path.write_text(text)
+        with pytest.raises(RequestError, match="leads out of"):
+            read_reduction(tmp_path)
+    (tmp_path / "datasets.yaml").write_text(
+        f"datasets:\n- {{name: a, type: SpectrumDataset, filename: {name}}}\n"
+    )
+    path.write_text(REDUCTION)
+    with pytest.raises(RequestError, match="leads out of"):
+        read_reduction(tmp_path).read()

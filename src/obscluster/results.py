@@ -93,6 +93,9 @@ def read_grouping(
     directory = path if path.is_dir() else path.parent
     grouping, record, features = Grouping.read_all(path)
     check_record(record, _RECORD, directory / RECORD_FILE)
+    clustered = record.get("clustered", [])
+    if len(set(clustered)) < len(clustered):
+        raise ArchiveError(f"{directory / RECORD_FILE}: clustered: names a feature twice")
     return grouping, record, features, directory
 
 
