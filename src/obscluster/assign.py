@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from obscluster.characterise import LIVETIME, Progress, Runs, characterise
 from obscluster.columns import numbers
 from obscluster.config import RunConfig, make_config, relocated
-from obscluster.exceptions import ArchiveError, ObsClusterWarning, RequestError
+from obscluster.exceptions import ObsClusterWarning, RequestError
 from obscluster.files.checksums import checksum
 from obscluster.files.output import results_directory
 from obscluster.grouping.base import RECORD_FILE, UNASSIGNED, Grouping, write_grouping
@@ -124,9 +124,6 @@ def assign_observations(
         raise RequestError(f"{directory}: the grouping has no rule, so new runs have no group")
     place = archive if isinstance(archive, Mapping) else os.fspath(archive)
     config = _config(record["config"], place, workers)
-    for key in ("feature_files", "index_files"):
-        if not isinstance(record.get(key) or {}, dict):
-            raise ArchiveError(f"{directory / RECORD_FILE}: {key} is no list of files")
     _warn_of_feature_files(record.get("feature_files") or {})
     runs = characterise(config, progress)
     obs_ids = np.asarray(runs.table["obs_id"], dtype=np.int64)
@@ -257,15 +254,10 @@ def _step(assignment: Assignment) -> dict[str, Any]:
 
 def _config(content: Mapping[str, Any], archive: Archive, workers: int) -> RunConfig:
     """What was asked, of another archive; all features are wanted, also those that runs lack."""
-    features = {**content.get("features", {}), "missing": "unassigned"}
-    return make_config(
-        {
-            **content,
-            "archive": relocated(content.get("archive"), archive),
-            "workers": workers,
-            "features": features,
-        }
-    )
+    place = relocated(content.get("archive"), archive)
+    config = make_config({**content, "archive": place, "workers": workers})
+    features = config.features.model_copy(update={"missing": "unassigned"})
+    return config.model_copy(update={"features": features})
 
 
 def _warn_of_feature_files(files: Mapping[str, str]) -> None:

@@ -12,11 +12,20 @@ import numpy as np
 from astropy.table import Column, QTable, Table
 
 from obscluster import __version__
-from obscluster.exceptions import ArchiveError, RequestError
+from obscluster.exceptions import ArchiveError
 from obscluster.files.output import results_directory
-from obscluster.files.yaml import read_yaml
+from obscluster.files.reading import read_text
+from obscluster.files.records import (
+    any_value,
+    check_record,
+    list_of,
+    mapping,
+    mapping_of,
+    optional,
+    text,
+)
 from obscluster.gadf.index import write_index
-from obscluster.grouping.base import RECORD_FILE, TABLE_FILE, UNASSIGNED, Grouping
+from obscluster.grouping.base import RECORD_FILE, UNASSIGNED, Grouping
 from obscluster.grouping.labels import Labelled, parse_labels
 from obscluster.obs_table import ObservationTable, differing_column, several_rows
 
@@ -28,6 +37,25 @@ __all__ = [
     "write_obs_index",
     "write_run_lists",
 ]
+
+
+# Of a million runs.
+_MOST_LABELS = 20_000_000
+_TEXTS = optional(mapping_of(text, key=text))
+# What readers of a grouping take from groups.yaml, beside what the grouping does.
+_RECORD = mapping(
+    {"config": mapping_of(any_value, key=text)},
+    {
+        "archive": optional(text),
+        "assigned": list_of(mapping({})),
+        "clustered": list_of(text),
+        "cut_flow": optional(list_of(mapping({}))),
+        "feature_files": _TEXTS,
+        "index_files": _TEXTS,
+        "label_files": _TEXTS,
+        "versions": _TEXTS,
+    },
+)
 
 
 def read_grouping(
@@ -60,11 +88,11 @@ def read_grouping(
     """
     path = Path(groups)
     directory = path if path.is_dir() else path.parent
-    grouping = Grouping.read(path, trust)
-    record = read_yaml(directory / RECORD_FILE)
-    if not isinstance(record.get("config"), dict):
-        raise ArchiveError(f"{directory / RECORD_FILE}: has no key config that says what was asked")
-    features = QTable.read(directory / TABLE_FILE, format="ascii.ecsv")
+    grouping, record, features = Grouping.read_all(path, trust)
+    check_record(record, _RECORD, directory / RECORD_FILE)
+    clustered = record.get("clustered", [])
+    if len(set(clustered)) < len(clustered):
+        raise ArchiveError(f"{directory / RECORD_FILE}: clustered: names a feature twice")
     return grouping, record, features, directory
 
 
@@ -76,13 +104,8 @@ def read_labels(path: Path) -> dict[int, Labelled]:
     RequestError
         If the file cannot be read, or a line is not usable; the message names it.
     """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except OSError as error:
-        raise RequestError(f"labels {path}: cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError:
-        raise RequestError(f"labels {path}: not a text file") from None
-    return parse_labels(lines, path.name)
+    content = read_text(path, _MOST_LABELS, f"labels {path}", "a file of labels")
+    return parse_labels(content.splitlines(), path.name)
 
 
 def write_run_lists(directory: Path, grouping: Grouping) -> list[str]:

@@ -93,13 +93,10 @@ def _asked(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _losses(path: Path | None) -> Any:
     """Predicted growths of errors, None if nobody names them."""
-    from astropy.table import Table
+    from obscluster.exceptions import ArchiveError, RequestError
+    from obscluster.files.ecsv import read_ecsv
 
-    from obscluster.exceptions import RequestError
-
-    if path is None:
-        return None
     try:
-        return Table.read(path, format="ascii.ecsv")
-    except (OSError, ValueError) as error:
-        raise RequestError(f"losses {path}: cannot be read ({error})") from None
+        return None if path is None else read_ecsv(path)
+    except ArchiveError as error:
+        raise RequestError(f"losses {error}") from None

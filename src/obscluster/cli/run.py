@@ -28,6 +28,9 @@ a description:
     constraints: {min_livetime: 2 h}
     assess: {max_groups: 8, n_resamples: 100}
     report: {title: PKS 2155-304}
+Keys at the top that begin with `x-` are left aside: a place for what anchors and merge keys use
+(`x-base: &base {...}`, then `<<: *base`). A description has at most 1 MB, 20,000 keys and values,
+and 50 levels.
 The groups are assessed and a report is written unless these keys are false. With a key `reduce`,
 the groups are reduced to Gammapy's datasets and fitted jointly; see `obscluster reduce --help`.
 

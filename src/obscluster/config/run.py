@@ -21,6 +21,7 @@ from obscluster.config.parts import (
 from obscluster.config.selection import SelectionConfig
 from obscluster.config.values import AngleText
 from obscluster.description import Strict, validated
+from obscluster.exceptions import ArchiveError
 from obscluster.files.yaml import Document, read_document
 
 __all__ = [
@@ -176,6 +177,8 @@ def read_description(path: Path, settings: Iterable[str] = ()) -> Document:
     if "config" in content and "archive" in content and "rule" in content:
         # Where the archive was, also for somebody who stands in another directory.
         asked = content["config"]
+        if not isinstance(asked, dict):
+            raise ArchiveError(f"{path}: config: given {asked!r:.40}, expected keys and values")
         content = {**asked, "archive": relocated(asked.get("archive"), content["archive"])}
         document = Document(content, document.name)
     return document.with_settings(settings)

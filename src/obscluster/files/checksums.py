@@ -14,6 +14,7 @@ from pathlib import Path
 
 from obscluster import __version__
 from obscluster.exceptions import ArchiveError
+from obscluster.files.records import path_in
 
 __all__ = [
     "LIST_FILE",
@@ -83,11 +84,16 @@ def list_text(kinds: Mapping[str, Mapping[str, str]]) -> str:
 
 
 def changed_files(directory: Path, checksums: Mapping[str, str]) -> list[str]:
-    """Files that are there and are not what was written."""
+    """Files that are there and are not what was written.
+
+    Raises
+    ------
+    ArchiveError
+        If a name leads out of the directory.
+    """
+    paths = {name: path_in(directory, name, directory / LIST_FILE) for name in checksums}
     return [
-        name
-        for name, value in checksums.items()
-        if (directory / name).is_file() and checksum(directory / name) != value
+        name for name, path in paths.items() if path.is_file() and checksum(path) != checksums[name]
     ]
 
 

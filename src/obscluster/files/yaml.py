@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,11 +12,20 @@ import numpy as np
 import yaml
 
 from obscluster.exceptions import ArchiveError, RequestError
+from obscluster.files.parsing import DESCRIPTION, RECORD, Place, parse
+from obscluster.files.reading import read_text
 
 __all__ = ["Document", "plain", "read_document", "read_yaml", "write_yaml", "yaml_text"]
 
 Keys = tuple[str | int, ...]
 """Keys and places in lists, from the outside in."""
+
+# The first key of what we write; comments and an empty line may stand before it.
+_RECORD_BEGINS = re.compile(r"(?:[ \t]*(?:(?:#|---)[^\n]*|\r)?\n)*obscluster[ \t]*:")
+_BEGINNING = 10_000
+_ASIDE = "x-"
+# Of a place in a list; Python refuses to read 5000.
+_MOST_DIGITS = 9
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,15 +38,15 @@ class Document:
         Keys and values.
     name : str
         The file, empty for values that come from elsewhere.
-    node : `yaml.Node`, optional
-        The same in the file.
+    place : `~obscluster.files.parsing.Place`, optional
+        Where they stand in the file.
     options : mapping
         Path of values that were set in place of those of the file, to the option that did.
     """
 
     content: dict[str, Any]
     name: str = ""
-    node: yaml.Node | None = None
+    place: Place | None = None
     options: Mapping[Keys, str] = field(default_factory=dict)
 
     def origin(self, path: Keys) -> str:
@@ -44,7 +54,7 @@ class Document:
         for place, option in self.options.items():
             if path[: len(place)] == place:
                 return option
-        line = None if self.node is None else _line_of(self.node, path)
+        line = None if self.place is None else _line_of(self.place, path)
         if line is not None:
             return f"{self.name}, line {line}"
         # In parts that an option has added.
@@ -67,44 +77,42 @@ class Document:
             option = f"--set {text}"
             if not separator or not all(name.split(".")):
                 raise RequestError(f"{option}: expected KEY=VALUE, such as grouping.n_groups=3")
-            try:
-                parsed = yaml.safe_load(value)
-            except yaml.YAMLError as error:
-                raise RequestError(f"{option}: the value is not YAML ({_problem(error)})") from None
-            content, path = _with_value(content, tuple(name.split(".")), parsed, option)
+            keys = tuple(name.split("."))
+            if len(keys) > DESCRIPTION.n_levels:
+                raise RequestError(
+                    f"--set {name[:40]}...: {len(keys)} keys within each other; "
+                    f"{DESCRIPTION.what} may have {DESCRIPTION.n_levels}"
+                )
+            parsed, _ = parse(value, option, DESCRIPTION, places=False, lines=False)
+            content, path = _with_value(content, keys, parsed, option)
             options[path] = option
         return replace(self, content=content, options=options)
 
 
 def read_document(path: Path) -> Document:
-    """Read a mapping, and remember where its values stand.
+    """Read a description, and remember where its values stand.
+
+    Keys at the top that begin with ``x-`` are left out: they are a place for what is used further
+    below, by anchors and aliases.
 
     Raises
     ------
     ArchiveError
-        If the file is missing, does not hold a mapping in YAML, or names a key twice; the message
-        names the line.
+        If the file is missing, is larger or deeper than a description may be, does not hold a
+        mapping in YAML, or names a key twice; the message names the line.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-        loader = yaml.SafeLoader(text)
-        try:
-            node = loader.get_single_node()
-            content = None if node is None else loader.construct_document(node)
-        finally:
-            loader.dispose()
-    except OSError as error:
-        raise ArchiveError(f"{path}: cannot be read ({error.strerror})") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark is not None else ""
-        raise ArchiveError(f"{path}{line}: not YAML ({_problem(error)})") from None
-    except (UnicodeDecodeError, ValueError) as error:
-        raise ArchiveError(f"{path}: not YAML ({error})") from None
-    if node is None or not isinstance(content, dict):
+    # The groups.yaml of results describes what made them, and may be as long as their runs need.
+    text = read_text(path, RECORD.n_bytes, what=RECORD.what)
+    is_record = bool(_RECORD_BEGINS.match(text[:_BEGINNING]))
+    # Lines of a record, in which nobody has written, are not worth their time.
+    limits = RECORD if is_record else DESCRIPTION
+    content, place = parse(text, str(path), limits, places=not is_record)
+    if not isinstance(content, dict):
         raise ArchiveError(f"{path}: holds no keys and values")
-    _check_keys(path, node)
-    return Document(content, str(path), node)
+    if is_record and isinstance(content.get("config"), dict):
+        _check_described(content["config"], f"{path}: config")
+    content = {key: v for key, v in content.items() if not str(key).startswith(_ASIDE)}
+    return Document(content, str(path), place)
 
 
 def plain(value: Any) -> Any:
@@ -131,69 +139,54 @@ def write_yaml(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a mapping.
+    """Read a record, which is what `write_yaml` has written.
 
     Raises
     ------
     ArchiveError
-        If the file is missing, or does not hold a mapping in YAML.
+        If the file is missing, is larger or deeper than a record may be, or does not hold a mapping
+        in YAML.
     """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ArchiveError(f"{path}: cannot be read ({error.strerror})") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ArchiveError(f"{path}: not YAML ({error})") from None
+    text = read_text(path, RECORD.n_bytes, what=RECORD.what)
+    content, _ = parse(text, str(path), RECORD, places=False)
     if not isinstance(content, dict):
         raise ArchiveError(f"{path}: holds no keys and values")
     return content
 
 
-def _problem(error: yaml.YAMLError) -> str:
-    """What the parser says, without excerpts."""
-    parts = (getattr(error, "context", None), getattr(error, "problem", None))
-    return ", ".join(part for part in parts if part) or str(error)
+def _check_described(config: dict[str, Any], name: str) -> None:
+    """Check the size of what a record says was asked; its depth is checked already."""
+    n_nodes, rest = 0, [config]
+    while rest:
+        value: Any = rest.pop()
+        n_nodes += 1
+        if isinstance(value, dict):
+            n_nodes += len(value)
+            rest += value.values()
+        elif isinstance(value, list):
+            rest += value
+    if n_nodes > DESCRIPTION.n_nodes:
+        raise ArchiveError(
+            f"{name}: {n_nodes} keys and values; {DESCRIPTION.what} may have {DESCRIPTION.n_nodes}"
+        )
 
 
-def _line_of(node: yaml.Node, path: Keys) -> int | None:
+def _line_of(place: Place, path: Keys) -> int | None:
     """Line of a key, or of a list item; of what holds it, if it is not there itself."""
     line = None
     for part in path:
-        found = None
-        if isinstance(node, yaml.MappingNode):
-            pairs = [pair for pair in node.value if pair[0].value == str(part)]
-            found = pairs[-1] if pairs else None
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int):
-            found = (node.value[part],) * 2 if part < len(node.value) else None
-        if found is None:
+        inner = place.inside.get(part)
+        if inner is None:
             break
-        line, node = found[0].start_mark.line + 1, found[1]
+        line, place = inner.line, inner
     return line
-
-
-def _check_keys(path: Path, node: yaml.Node) -> None:
-    """A key that is there twice is a mistake, of which YAML takes the last."""
-    if isinstance(node, yaml.MappingNode):
-        lines: dict[str, int] = {}
-        for key, value in node.value:
-            line = key.start_mark.line + 1
-            if key.value in lines:
-                raise ArchiveError(
-                    f"{path}, line {line}: {key.value}: this key is there already, in line "
-                    f"{lines[key.value]}; name it once"
-                )
-            lines[key.value] = line
-            _check_keys(path, value)
-    elif isinstance(node, yaml.SequenceNode):
-        for item in node.value:
-            _check_keys(path, item)
 
 
 def _with_value(content: Any, keys: tuple[str, ...], value: Any, option: str) -> tuple[Any, Keys]:
     """Copy with a value put in place, and the path to it."""
     key, *rest = keys
     if isinstance(content, list):
-        if not key.isdecimal() or int(key) > len(content):
+        if not key.isdecimal() or len(key) > _MOST_DIGITS or int(key) > len(content):
             raise RequestError(
                 f"{option}: {key} is no place in a list of {len(content)}; name 0 to {len(content)}"
             )

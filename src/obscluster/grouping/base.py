@@ -14,8 +14,20 @@ from numpy.typing import ArrayLike, NDArray
 
 from obscluster.exceptions import ArchiveError, RequestError
 from obscluster.files.checksums import changed_files, changed_text, check_files, checksum
+from obscluster.files.ecsv import read_ecsv
 from obscluster.files.exchange import repair
 from obscluster.files.output import results_directory
+from obscluster.files.records import (
+    RecordError,
+    check_record,
+    list_of,
+    mapping,
+    mapping_of,
+    optional,
+    path_in,
+    text,
+    whole,
+)
 from obscluster.files.yaml import plain, read_yaml, write_yaml
 from obscluster.grouping import UNASSIGNED
 from obscluster.grouping.rules import Rule, rule_from_record
@@ -33,6 +45,18 @@ TABLE_FILE = "groups.ecsv"
 LINKAGE_FILE = "linkage.ecsv"
 RULE_FILE = "rule.ecsv"
 _LINKAGE_COLUMNS = ("left", "right", "height", "n_obs")
+# What `Grouping.read` takes from groups.yaml.
+_RECORD = mapping(
+    {
+        "parameters": mapping({}, {"method": text, "linkage": mapping({}, {"method": text})}),
+        "names": mapping_of(text, key=whole(1)),
+        "remarks": list_of(text),
+        "unassigned": mapping_of(text, key=whole()),
+        "linkage": optional(text),
+        "rule": optional(mapping({"kind": text})),
+        "checksums": mapping_of(text, key=text),
+    }
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -315,6 +339,35 @@ class Grouping:
         ArchiveError
             If a file is missing, is not a result of obscluster, or changed since it was written.
         """
+        return cls.read_all(path, trust)[0]
+
+    @classmethod
+    def read_all(
+        cls, path: str | os.PathLike[str], trust: bool = False
+    ) -> tuple[Grouping, dict[str, Any], QTable]:
+        """Read back what was written, with all that was put beside it.
+
+        Parameters
+        ----------
+        path : str or path
+            The directory, or the ``groups.yaml`` in it.
+        trust : bool
+            Read files also if they changed since they were written.
+
+        Returns
+        -------
+        grouping : `Grouping`
+            The groups.
+        record : dict
+            Content of ``groups.yaml``.
+        table : `~astropy.table.QTable`
+            Content of ``groups.ecsv``.
+
+        Raises
+        ------
+        ArchiveError
+            If a file is missing or is not a result of obscluster.
+        """
         path = Path(path)
         if not path.exists():
             raise ArchiveError(f"{path}: no such file; name groups.yaml, or its directory")
@@ -330,38 +383,60 @@ class Grouping:
             return cls._read(directory, trust)
 
     @classmethod
-    def _read(cls, directory: Path, trust: bool) -> Grouping:
+    def _read(cls, directory: Path, trust: bool) -> tuple[Grouping, dict[str, Any], QTable]:
         if not trust:
             check_files(directory, ("group",))
+        place = directory / RECORD_FILE
+        record = read_yaml(place)
+        check_record(record, _RECORD, place)
+        table = read_ecsv(path_in(directory, TABLE_FILE, place), whole=("obs_id", "label"))
+        tree = _read_tree(directory, record["linkage"])
+        rule = None if record["rule"] is None else _read_rule(directory, record["rule"])
+        _check_files(directory, record["checksums"], trust)
         try:
-            record = read_yaml(directory / RECORD_FILE)
-            table = Table.read(directory / TABLE_FILE, format="ascii.ecsv")
-            tree = None
-            if record["linkage"] is not None:
-                columns = Table.read(directory / record["linkage"], format="ascii.ecsv")
-                tree = np.column_stack([columns[name] for name in _LINKAGE_COLUMNS])
-            matrices = None
-            if (directory / RULE_FILE).exists():
-                matrices = Table.read(directory / RULE_FILE, format="ascii.ecsv")
-            rule = record["rule"]
-            if not trust and (changed := changed_files(directory, record["checksums"])):
-                raise ArchiveError(changed_text(directory, changed))
-            return cls(
-                table["obs_id"],
-                table["label"],
+            grouping = cls(
+                np.asarray(table["obs_id"]),
+                np.asarray(table["label"]),
                 tree,
                 record["parameters"],
                 record["names"],
-                None if rule is None else rule_from_record(_attached(rule, matrices)),
+                rule,
                 record["unassigned"],
                 record["remarks"],
             )
-        except FileNotFoundError as error:
-            raise ArchiveError(
-                f"{error.filename}: no such file; is {directory} a result?"
-            ) from None
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise ArchiveError(f"{directory}: not the files of a grouping ({error})") from None
+        except RequestError as error:
+            raise ArchiveError(f"{directory / TABLE_FILE}: {error}") from None
+        return grouping, record, table
+
+
+def _read_tree(directory: Path, name: str | None) -> NDArray[np.float64] | None:
+    """The tree that a record names, with nodes that are there."""
+    if name is None:
+        return None
+    path = path_in(directory, name, directory / RECORD_FILE)
+    columns = read_ecsv(path, whole=("left", "right", "n_obs"), numbers=("height",))
+    tree = np.column_stack([np.asarray(columns[n], dtype=float) for n in _LINKAGE_COLUMNS])
+    nodes, n_leaves = tree[:, :2], len(tree) + 1
+    known = n_leaves + np.arange(len(tree))[:, np.newaxis]
+    each_once = len(np.unique(nodes)) == nodes.size
+    known_first = bool(((nodes >= 0) & (nodes < known)).all())
+    sizes = bool(((tree[:, 3] >= 2) & (tree[:, 3] <= n_leaves) & (tree[:, 2] >= 0)).all())
+    if not (each_once and known_first and sizes):
+        raise ArchiveError(f"{path}: not a tree of {n_leaves} runs in SciPy's format")
+    return tree
+
+
+def _read_rule(directory: Path, content: Mapping[str, Any]) -> Rule:
+    """The rule of a record, with its tables."""
+    matrices = None
+    place = directory / RECORD_FILE
+    path = path_in(directory, RULE_FILE, place)
+    if path.exists():
+        matrices = read_ecsv(path, whole=("part",))
+    try:
+        return rule_from_record(_attached(content, matrices))
+    except RequestError as error:
+        raise ArchiveError(f"{place}: rule: {error}") from None
 
 
 def write_grouping(
@@ -429,7 +504,7 @@ def _attached(content: Any, matrices: Table | None) -> Any:
         return content
     if set(content) == {"part"}:
         if matrices is None:
-            raise ArchiveError(f"no {RULE_FILE} beside {RECORD_FILE}, which refers to it")
+            raise RecordError(f"no {RULE_FILE} beside {RECORD_FILE}, which refers to it")
         return matrices[np.asarray(matrices["part"]) == content["part"]]
     return {key: _attached(value, matrices) for key, value in content.items()}
 
@@ -441,3 +516,14 @@ def _content_of(rule: Rule | None) -> Any:
     tables: list[Table] = []
     record = plain(_detached(rule.record(), tables))
     return record, [[list(row) for row in table.iterrows()] for table in tables]
+
+
+def _check_files(directory: Path, checksums: Mapping[str, str], trust: bool) -> None:
+    """Check that the files that a record names are there and, unless trusted, as they were."""
+    place = directory / RECORD_FILE
+    for name in checksums:
+        path = path_in(directory, name, place)
+        if not path.is_file():
+            raise ArchiveError(f"{path}: no such file; is {directory} a result?")
+    if not trust and (changed := changed_files(directory, checksums)):
+        raise ArchiveError(changed_text(directory, changed))

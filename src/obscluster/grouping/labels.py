@@ -15,6 +15,7 @@ Labels are whole numbers from 1, and -1 for runs of no group. Other columns are 
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -23,6 +24,7 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from obscluster.exceptions import RequestError
+from obscluster.files.records import LARGEST
 from obscluster.grouping.base import UNASSIGNED, Grouping
 from obscluster.grouping.rules import NearestRun
 from obscluster.scaling import feature_matrix
@@ -65,8 +67,11 @@ def parse_labels(lines: Sequence[str], name: str) -> dict[int, Labelled]:
     for number, line in enumerate(lines, start=1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
-        cells = [cell.strip() for cell in next(csv.reader([line]))]
         where = f"{name}, line {number}"
+        try:
+            cells = [cell.strip() for cell in next(csv.reader([line]))]
+        except csv.Error as error:
+            raise RequestError(f"{where}: not comma-separated values ({error})") from None
         if places is None:
             places = _header(cells, where)
             continue
@@ -85,6 +90,8 @@ def parse_labels(lines: Sequence[str], name: str) -> dict[int, Labelled]:
 
 
 _NAMES = ("OBS_ID", "label")
+_WHOLE = re.compile(r"[+-]?[0-9]{1,19}")
+_SHOWN = 40
 
 
 def _header(cells: Sequence[str], where: str) -> tuple[int, int]:
@@ -97,10 +104,11 @@ def _header(cells: Sequence[str], where: str) -> tuple[int, int]:
 
 
 def _whole(text: str, name: str, where: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise RequestError(f"{where}: {name} {text!r}; expected a whole number") from None
+    # Nineteen digits are what a table can hold; underscores and digits of other scripts are none.
+    if not _WHOLE.fullmatch(text) or abs(int(text)) > LARGEST:
+        shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+        raise RequestError(f"{where}: {name} {shown!r}; expected a whole number")
+    return int(text)
 
 
 def group_by_labels(

@@ -61,6 +61,8 @@ def collect(
         raise ArchiveError(f"{directory / RECORD_FILE}: has no key clustered")
     obs_table = selected_rows(directory, grouping)
     config = make_config(record["config"])
+    # As it is understood: what goes without saying is there, and short forms are written out.
+    record = {**record, "config": config.model_dump(mode="json")}
     missing: dict[str, str] = {}
     store = _archive(archive, record, missing)
     if store is not None:

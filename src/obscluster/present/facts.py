@@ -12,6 +12,8 @@ from astropy.time import Time
 from numpy.typing import NDArray
 
 from obscluster.exceptions import ArchiveError, RequestError
+from obscluster.files.ecsv import read_ecsv
+from obscluster.files.records import path_in
 from obscluster.gadf.time import quiet_times
 from obscluster.grouping.base import RECORD_FILE, UNASSIGNED, Grouping
 from obscluster.obs_table import ObservationTable, several_rows
@@ -36,7 +38,7 @@ _ARCHIVES = {
 
 def selected_rows(directory: Path, grouping: Grouping) -> ObservationTable:
     """Rows of the obs-index that was written with the results, in the order of the grouping."""
-    path = directory / "obs-index.fits.gz"
+    path = path_in(directory, "obs-index.fits.gz", directory / RECORD_FILE)
     table = ObservationTable.read(path)
     if several_rows(table) and "GROUP_ID" in table.colnames:
         # Of event types, the row that is in a group, or else the first.
@@ -53,7 +55,7 @@ def features_with_notes(directory: Path, grouping: Grouping, features: QTable) -
     path = directory / "features.ecsv"
     if not path.exists():
         return features
-    table = QTable.read(path, format="ascii.ecsv")
+    table = read_ecsv(path_in(directory, path.name, directory / RECORD_FILE))
     same = "obs_id" in table.colnames and np.array_equal(table["obs_id"], grouping.obs_ids)
     return table if same else features
 

@@ -20,13 +20,13 @@ from astropy import units as u
 from astropy.coordinates import SkyCoord
 
 from obscluster.characterise import open_archive
-from obscluster.config import relocated
+from obscluster.config import make_config, relocated
 from obscluster.exceptions import ArchiveError, RequestError
 from obscluster.files.checksums import checksum
 from obscluster.files.exchange import link_or_copy
 from obscluster.files.output import check_output, recorded, reserved, results_directory
+from obscluster.files.records import any_value, check_record, mapping, mapping_of, optional, text
 from obscluster.files.yaml import read_yaml, write_yaml
-from obscluster.grouping.base import RECORD_FILE as GROUPS_FILE
 from obscluster.grouping.base import Grouping
 from obscluster.reduction.archive import (
     gammapy_store,
@@ -45,7 +45,7 @@ from obscluster.reduction.files import (
 from obscluster.reduction.makers import Outcome, Plan, make_plan, reduce_runs
 from obscluster.reduction.messages import captured
 from obscluster.reduction.models import starting_models
-from obscluster.reduction.parts import GROUP_FILE, PARTS, find_complete, group_key
+from obscluster.reduction.parts import GROUP_FILE, PARTS, find_complete, group_key, read_part
 from obscluster.reduction.result import Reduction
 from obscluster.reduction.stack import GroupStack
 from obscluster.results import versions
@@ -129,10 +129,18 @@ def _read_groups(
     if isinstance(groups, Grouping):
         return groups, {}
     path = Path(groups)
-    grouping = Grouping.read(path, trust)
-    record = read_yaml((path if path.is_dir() else path.parent) / GROUPS_FILE)
+    grouping, record, _ = Grouping.read_all(path, trust)
+    check_record(record, _ASKED, path)
     asked = record.get("config") or {}
-    return grouping, {**asked, "archive": relocated(asked.get("archive"), record.get("archive"))}
+    place = relocated(asked.get("archive"), record.get("archive"))
+    if not asked or not place:
+        return grouping, {**asked, "archive": place}
+    return grouping, make_config({**asked, "archive": place}).model_dump(exclude_none=True)
+
+
+_ASKED = mapping(
+    {}, {"config": optional(mapping_of(any_value, key=text)), "archive": optional(text)}
+)
 
 
 def _position(config: ReduceConfig, asked: Mapping[str, Any], data_store: DataStore) -> SkyCoord:
@@ -232,7 +240,7 @@ def _write(
     data_store: DataStore,
 ) -> dict[str, Any]:
     """Put the groups together, and make them appear at once."""
-    groups = {name: read_yaml(place / GROUP_FILE) for name, place in places.items()}
+    groups = {name: read_part(place / GROUP_FILE) for name, place in places.items()}
     if not any(group["obs_ids"] for group in groups.values()):
         reasons = {why for group in groups.values() for why in group["skipped"].values()}
         more = " ..." if len(reasons) > 3 else ""
@@ -265,10 +273,11 @@ def _write(
 def _checksums(output: Path) -> dict[str, Any]:
     """Checksums of the datasets that are there already, by group."""
     try:
-        groups = read_yaml(output / RECORD_FILE).get("groups") or {}
+        groups = read_yaml(output / RECORD_FILE).get("groups")
+        check_record(groups, mapping_of(mapping({})), output / RECORD_FILE)
     except ArchiveError:
         return {}
-    return {name: group.get("checksums") for name, group in groups.items()}
+    return {name: group.get("checksums") for name, group in (groups or {}).items()}
 
 
 def _fit_files(output: Path) -> set[str]:

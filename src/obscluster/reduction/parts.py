@@ -15,12 +15,23 @@ import numpy as np
 from obscluster.exceptions import ArchiveError
 from obscluster.files.checksums import checksum
 from obscluster.files.exchange import link_or_copy
+from obscluster.files.records import (
+    any_value,
+    check_record,
+    list_of,
+    mapping,
+    mapping_of,
+    number,
+    path_in,
+    text,
+    whole,
+)
 from obscluster.files.yaml import read_yaml, write_yaml
 from obscluster.reduction.files import RECORD_FILE
 from obscluster.reduction.makers import Plan
 from obscluster.store import DataStore
 
-__all__ = ["GROUP_FILE", "PARTS", "find_complete", "group_key"]
+__all__ = ["GROUP_FILE", "PARTS", "check_part", "find_complete", "group_key", "read_part"]
 
 GROUP_FILE = "group.yaml"
 # Directory of the groups that are complete.
@@ -70,9 +81,13 @@ def find_complete(name: str, key: str, parts: Path, output: Path) -> Path | None
     for place, file in ((parts / name, GROUP_FILE), (output, RECORD_FILE)):
         try:
             record = read_yaml(place / file)
+            if file == RECORD_FILE:
+                check_record(record, mapping({"groups": mapping({name: any_value})}), place / file)
+                record = record["groups"][name]
+            check_part(record, place / file)
         except ArchiveError:
+            # Whatever it is, it is not the group that was asked for.
             continue
-        record = record if file == GROUP_FILE else (record.get("groups") or {}).get(name) or {}
         # What made runs fail may be mended, even if it is not in the key.
         if (
             record.get("key") == key
@@ -88,6 +103,50 @@ def find_complete(name: str, key: str, parts: Path, output: Path) -> Path | None
                 _copy_part(output, parts / name, record)
             return parts / name
     return None
+
+
+# What is read of a group that was reduced.
+PART = mapping(
+    {
+        "obs_ids": list_of(whole()),
+        "livetime": text,
+        "skipped": mapping_of(text, key=whole()),
+        "messages": mapping_of(whole(0), key=text),
+        "datasets": list_of(
+            mapping(
+                {
+                    "entry": mapping({"name": text, "type": text, "filename": text}),
+                    "files": list_of(text),
+                    "models": list_of(mapping({})),
+                }
+            )
+        ),
+        "checksums": mapping_of(text, key=text),
+    },
+    {"key": text, "counts": number(), "background": number(finite=False), "energy_min": text},
+)
+
+
+def check_part(record: Any, path: Path) -> None:
+    """Check the record of a group, in a file of its own or with those of the others.
+
+    Raises
+    ------
+    ArchiveError
+        If it does not hold what it should, or names a file outside of the directory.
+    """
+    check_record(record, PART, path)
+    names = {name for dataset in record["datasets"] for name in dataset["files"]}
+    names |= {dataset["entry"]["filename"] for dataset in record["datasets"]}
+    for name in sorted(names | set(record["checksums"])):
+        path_in(path.parent, name, path)
+
+
+def read_part(path: Path) -> dict[str, Any]:
+    """Record of a group that is complete, see `check_part`."""
+    record = read_yaml(path)
+    check_part(record, path)
+    return record
 
 
 def _copy_part(source: Path, target: Path, record: Mapping[str, Any]) -> None:

@@ -11,9 +11,19 @@ from typing import Any
 from astropy.coordinates import SkyCoord
 from gammapy.datasets import Datasets
 
-from obscluster.exceptions import ArchiveError, RequestError
+from obscluster.exceptions import RequestError
 from obscluster.files.checksums import check_files
 from obscluster.files.exchange import repair
+from obscluster.files.records import (
+    any_value,
+    check_record,
+    list_of,
+    mapping,
+    mapping_of,
+    number,
+    path_in,
+    text,
+)
 from obscluster.files.yaml import read_yaml
 from obscluster.reduction.files import (
     DATASETS_FILE,
@@ -23,6 +33,7 @@ from obscluster.reduction.files import (
     RUNS_MODELS_FILE,
 )
 from obscluster.reduction.messages import captured
+from obscluster.reduction.parts import check_part
 
 __all__ = ["Reduction", "read_reduction"]
 
@@ -83,7 +94,9 @@ class Reduction:
         """The datasets of the groups, with the models to begin a fit with."""
         with captured():
             return Datasets.read(
-                self.directory / DATASETS_FILE, self.directory / MODELS_FILE, lazy=False
+                _checked_list(self.directory, DATASETS_FILE, "datasets"),
+                _checked_list(self.directory, MODELS_FILE, "components"),
+                lazy=False,
             )
 
     def require_runs(self) -> None:
@@ -109,10 +122,11 @@ class Reduction:
         """
         self.require_runs()
         with captured():
-            models = self.directory / RUNS_MODELS_FILE
-            return Datasets.read(
-                self.directory / RUNS_FILE, models if models.exists() else None, lazy=False
-            )
+            models = None
+            if (self.directory / RUNS_MODELS_FILE).exists():
+                models = _checked_list(self.directory, RUNS_MODELS_FILE, "components")
+            runs = _checked_list(self.directory, RUNS_FILE, "datasets")
+            return Datasets.read(runs, models, lazy=False)
 
 
 def read_reduction(directory: str | os.PathLike[str], trust: bool = False) -> Reduction:
@@ -135,7 +149,34 @@ def read_reduction(directory: str | os.PathLike[str], trust: bool = False) -> Re
     if not trust:
         check_files(path, ("reduce",))
     record = read_yaml(path / RECORD_FILE)
-    missing = [key for key in ("groups", "position", "config") if key not in record]
-    if missing:
-        raise ArchiveError(f"{path / RECORD_FILE}: has no {', '.join(missing)}")
+    check_record(record, _RECORD, path / RECORD_FILE)
+    for group in record["groups"].values():
+        check_part(group, path / RECORD_FILE)
+    for name in record.get("files", ()):
+        path_in(path, name, path / RECORD_FILE)
     return Reduction(path, record)
+
+
+_RECORD = mapping(
+    {
+        "groups": mapping_of(mapping({}), key=text),
+        "position": mapping({"ra": number(), "dec": number(-90)}),
+        "config": mapping_of(any_value, key=text),
+    },
+    {"files": list_of(text)},
+)
+_LISTS = {
+    "datasets": mapping({"name": text, "type": text, "filename": text}),
+    "components": mapping({"name": text, "type": text}),
+}
+
+
+def _checked_list(directory: Path, name: str, key: str) -> Path:
+    """A list in Gammapy's format, whose files are in the directory."""
+    path = path_in(directory, name, directory / RECORD_FILE)
+    content = read_yaml(path)
+    check_record(content, mapping({key: list_of(_LISTS[key])}), path)
+    for item in content[key]:
+        if "filename" in item:
+            path_in(directory, item["filename"], path)
+    return path

@@ -7,15 +7,28 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
+from astropy import units as u
 from astropy.table import Table
 from numpy.typing import NDArray
 
 from obscluster.columns import is_numeric, numbers
 from obscluster.exceptions import RequestError, unknown_name
+from obscluster.files.records import (
+    Check,
+    RecordError,
+    list_of,
+    mapping,
+    mapping_of,
+    number,
+    one_of,
+    optional,
+    text,
+    whole,
+)
 from obscluster.scaling import apply_scaling
 
 __all__ = ["NONE", "ROUNDING", "Answer", "Array", "FeatureSpaceRule", "Labels", "Rule"]
-__all__ += ["column_of", "texts_of"]
+__all__ += ["HEAD", "LABEL", "column_of", "texts_of", "unit_text"]
 
 Array = NDArray[np.float64]
 Labels = NDArray[np.int64]
@@ -25,6 +38,33 @@ NONE = -1
 """Label of a run that fits no group."""
 ROUNDING = 1e-9
 """Scaled distances that differ by less are the same but for rounding."""
+
+
+def unit_text(value: Any, at: tuple[str | int, ...]) -> None:
+    """A unit that astropy knows, see `obscluster.files.records`."""
+    text(value, at)
+    try:
+        u.Unit(value)
+    except (TypeError, ValueError):
+        raise RecordError(f"{'.'.join(map(str, at))}: {value[:40]!r} is no unit") from None
+
+
+LABEL = whole(NONE, 10**9)
+"""Label of a group in a record."""
+
+_CONSTANTS = mapping(
+    {
+        "center": number(finite=False),
+        "scale": number(finite=False),
+        "unit": unit_text,
+    },
+    {"weight": number(), "log": one_of(True, False)},
+)
+HEAD: dict[str, Check] = {
+    "features": list_of(text, at_least=1),
+    "scaling": optional(mapping({"constants": mapping_of(_CONSTANTS, key=text)})),
+}
+"""What records of rules that compare scaled features have."""
 
 
 class Rule(Protocol):
@@ -49,7 +89,13 @@ class Rule(Protocol):
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Rule:
-        """The rule that was recorded."""
+        """The rule that was recorded.
+
+        Raises
+        ------
+        RecordError
+            If the record is not that of such a rule.
+        """
 
 
 @dataclass(frozen=True, eq=False)

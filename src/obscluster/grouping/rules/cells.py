@@ -11,7 +11,16 @@ from astropy import units as u
 from astropy.table import Table
 
 from obscluster.columns import full_turn, numbers
-from obscluster.grouping.rules.base import NONE, Answer, Labels, column_of, texts_of
+from obscluster.files.records import list_of, mapping, number, require, text, whole
+from obscluster.grouping.rules.base import (
+    LABEL,
+    NONE,
+    Answer,
+    Labels,
+    column_of,
+    texts_of,
+    unit_text,
+)
 
 __all__ = ["Bins", "Categories", "Cells"]
 
@@ -53,8 +62,8 @@ class Bins:
             if is_missing:
                 reason = f"no {self.name}"
             elif is_outside:
-                text = f"{self.name} = {value:.4g} {self.unit}".rstrip()
-                reason = f"{text} is outside the edges {lo:.4g} to {hi:.4g}"
+                shown = f"{self.name} = {value:.4g} {self.unit}".rstrip()
+                reason = f"{shown} is outside the edges {lo:.4g} to {hi:.4g}"
             reasons.append(reason)
         return cells, reasons
 
@@ -87,12 +96,12 @@ class Categories:
         """Number of the value of each run, from 0, and why there is none."""
         number_of = {value: number for number, value in enumerate(self.values)}
         texts = texts_of(runs, self.name)
-        cells = np.array([number_of.get(text, NONE) for text in texts], dtype=np.int64)
+        cells = np.array([number_of.get(value, NONE) for value in texts], dtype=np.int64)
         reasons = [
             ""
-            if text in number_of
-            else (f"{self.name} = {text} was not there before" if text else f"no {self.name}")
-            for text in texts
+            if value in number_of
+            else (f"{self.name} = {value} was not there before" if value else f"no {self.name}")
+            for value in texts
         ]
         return cells, reasons
 
@@ -165,10 +174,37 @@ class Cells:
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Cells:
         """See `Rule`."""
+        _RECORD(record, ())
         axes = tuple(
             Bins(axis["column"], tuple(map(float, axis["edges"])), axis["unit"])
             if "edges" in axis
             else Categories(axis["column"], tuple(map(str, axis["values"])))
             for axis in record["axes"]
         )
+        n_cells = [
+            len(axis.edges) - 1 if isinstance(axis, Bins) else len(axis.values) for axis in axes
+        ]
+        for axis in axes:
+            rising = isinstance(axis, Categories) or bool((np.diff(axis.edges) > 0).all())
+            require(rising, f"edges of {axis.name}: expected numbers that rise")
+        for item in record["cells"]:
+            cell = item["cell"]
+            inside = len(cell) == len(axes) and all(map(int.__lt__, cell, n_cells))
+            require(
+                inside, f"cell {cell[:5]}: not one of {' times '.join(map(str, n_cells))} cells"
+            )
         return cls(axes, {tuple(item["cell"]): int(item["label"]) for item in record["cells"]})
+
+
+def _is_axis(value: Any, at: tuple[str | int, ...]) -> None:
+    if isinstance(value, Mapping) and "edges" in value:
+        _BINS(value, at)
+    else:
+        _CATEGORIES(value, at)
+
+
+_EDGES = list_of(number(finite=False), at_least=2)
+_BINS = mapping({"column": text, "edges": _EDGES, "unit": unit_text})
+_CATEGORIES = mapping({"column": text, "values": list_of(text)})
+_CELL = mapping({"cell": list_of(whole(0)), "label": LABEL})
+_RECORD = mapping({"axes": list_of(_is_axis, at_least=1), "cells": list_of(_CELL)})

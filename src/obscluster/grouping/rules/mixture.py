@@ -9,7 +9,17 @@ from typing import Any, ClassVar
 import numpy as np
 from astropy.table import Table
 
-from obscluster.grouping.rules.base import NONE, ROUNDING, Answer, Array, FeatureSpaceRule, Labels
+from obscluster.files.records import list_of, mapping, number, require
+from obscluster.grouping.rules.base import (
+    HEAD,
+    LABEL,
+    NONE,
+    ROUNDING,
+    Answer,
+    Array,
+    FeatureSpaceRule,
+    Labels,
+)
 
 __all__ = ["Mixture"]
 
@@ -98,7 +108,13 @@ class Mixture(FeatureSpaceRule):
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Mixture:
         """See `Rule`."""
-        items = record["components"]
+        _RECORD(record, ())
+        items, n_features = record["components"], len(record["features"])
+        for item in items:
+            rows = [item["mean"], *item["covariance"]]
+            good = len(rows) == n_features + 1 and all(len(row) == n_features for row in rows)
+            require(good, f"a component with a mean and covariance not of {n_features} features")
+            require(_is_positive(item["covariance"]), "a covariance that is not positive definite")
         return cls(
             record["scaling"],
             tuple(record["features"]),
@@ -108,3 +124,20 @@ class Mixture(FeatureSpaceRule):
             np.array([item["label"] for item in items], dtype=np.int64),
             float(record["floor"]),
         )
+
+
+def _is_positive(covariance: list[list[float]]) -> bool:
+    """Whether a matrix is that of a normal distribution."""
+    matrix = np.array(covariance, dtype=float)
+    try:
+        np.linalg.cholesky(matrix)
+    except np.linalg.LinAlgError:
+        return False
+    return np.allclose(matrix, matrix.T)
+
+
+_NUMBERS = list_of(number())
+_COMPONENT = mapping(
+    {"label": LABEL, "weight": number(0), "mean": _NUMBERS, "covariance": list_of(_NUMBERS)}
+)
+_RECORD = mapping(HEAD | {"components": list_of(_COMPONENT, at_least=1), "floor": number()})

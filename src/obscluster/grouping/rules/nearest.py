@@ -9,7 +9,18 @@ from typing import Any, ClassVar
 import numpy as np
 from astropy.table import Table
 
-from obscluster.grouping.rules.base import NONE, ROUNDING, Answer, Array, FeatureSpaceRule, Labels
+from obscluster.files.ecsv import check_columns
+from obscluster.files.records import any_value, list_of, mapping, mapping_of, number, require
+from obscluster.grouping.rules.base import (
+    HEAD,
+    LABEL,
+    NONE,
+    ROUNDING,
+    Answer,
+    Array,
+    FeatureSpaceRule,
+    Labels,
+)
 
 __all__ = ["NearestCentroid", "NearestRun"]
 
@@ -100,10 +111,16 @@ class NearestRun(FeatureSpaceRule):
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> NearestRun:
         """See `Rule`."""
+        _RUNS(record, ())
         table, names = record["runs"], tuple(record["features"])
+        require(isinstance(table, Table) and len(table), "runs: expected a table of runs")
+        check_columns(table, whole=["label"], numbers=names)
         X = np.column_stack([np.asarray(table[name], dtype=float) for name in names])
         limits = {int(label): float(limit) for label, limit in record["limits"].items()}
-        return cls(record["scaling"], names, X, np.asarray(table["label"], dtype=np.int64), limits)
+        y = np.asarray(table["label"], dtype=np.int64)
+        without = {int(label) for label in np.unique(y)} - {NONE, *limits}
+        require(not without, f"limits: none of group {', '.join(map(str, sorted(without)))}")
+        return cls(record["scaling"], names, X, y, limits)
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,7 +186,10 @@ class NearestCentroid(FeatureSpaceRule):
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> NearestCentroid:
         """See `Rule`."""
-        items = record["centroids"]
+        _CENTROIDS(record, ())
+        items, n_features = record["centroids"], len(record["features"])
+        good = all(len(item["center"]) == n_features for item in items)
+        require(good, f"a center that has not the {n_features} features")
         return cls(
             record["scaling"],
             tuple(record["features"]),
@@ -177,6 +197,13 @@ class NearestCentroid(FeatureSpaceRule):
             np.array([item["label"] for item in items], dtype=np.int64),
             np.array([item["limit"] for item in items], dtype=float),
         )
+
+
+# How far a run may be, which is nowhere where no run said so.
+_LIMIT = number(0, finite=False)
+_RUNS = mapping(HEAD | {"limits": mapping_of(_LIMIT, key=LABEL), "runs": any_value})
+_CENTROID = mapping({"label": LABEL, "limit": _LIMIT, "center": list_of(number())})
+_CENTROIDS = mapping(HEAD | {"centroids": list_of(_CENTROID, at_least=1)})
 
 
 def _nearest(points: Array, X: Array, neighbour: int = 1) -> tuple[Array, Labels]:

@@ -10,7 +10,8 @@ import numpy as np
 from astropy.table import Table
 
 from obscluster.exceptions import RequestError, unknown_name
-from obscluster.grouping.rules.base import NONE, Answer, Rule
+from obscluster.files.records import mapping, mapping_of, text
+from obscluster.grouping.rules.base import LABEL, NONE, Answer, Rule
 from obscluster.grouping.rules.cells import Cells
 from obscluster.grouping.rules.mixture import Mixture
 from obscluster.grouping.rules.nearest import NearestCentroid, NearestRun
@@ -61,9 +62,13 @@ class Nested:
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Nested:
         """See `Rule`."""
+        _RECORD(record, ())
         inner = {int(k): rule_from_record(r) for k, r in record["inner"].items()}
         return cls(rule_from_record(record["outer"]), inner)
 
+
+_RULE = mapping({"kind": text})
+_RECORD = mapping({"outer": _RULE, "inner": mapping_of(_RULE, key=LABEL)})
 
 RULES: dict[str, type[Rule]] = {
     rule.kind: rule for rule in (Cells, NearestRun, NearestCentroid, Mixture, Nested)
