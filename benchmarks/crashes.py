@@ -2,9 +2,9 @@
 
     python benchmarks/crashes.py [--writer NAME] [--signal KILL] [--scheme exchange] [--random 300]
 
-After each kill the output is the old or the new one, whole; the next start makes what an undisturbed
-one makes, and nothing else is left. Prints a table, and each kill of which that is not true; the
-exit code is 1 if there are any.
+After each kill the output is the old or the new one, whole; the next start makes what an
+undisturbed one makes, and nothing else is left. Prints a table, and kills of which that is not
+true; the exit code is 1 if there are any.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ import random
 import signal
 import sys
 import tempfile
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
@@ -27,17 +29,32 @@ from kills.writers import WRITERS
 _SHOWN = 5
 
 
-def attack(
-    writer: Writer, scheme: str, signum: signal.Signals, limit: int | None, n_random: int
-) -> tuple[Campaign, list[Kill], float]:
-    """All kills of a writer, and the seconds that they took."""
-    with tempfile.TemporaryDirectory() as scratch, Server(Path(scratch)) as server:
-        campaign = Campaign(server, writer)
-        points = campaign.points(scheme, limit)
+class Attacker:
+    """Campaigns in one process each thread, which share what prepares the boxes."""
+
+    def __init__(self, scratch: str, limit: int | None, n_random: int):
+        self.scratch, self.limit, self.n_random = scratch, limit, n_random
+        self._here = threading.local()
+        self._opened = ExitStack()
+
+    def close(self) -> None:
+        """End the processes."""
+        self._opened.close()
+
+    def __call__(
+        self, task: tuple[Writer, str, signal.Signals]
+    ) -> tuple[Campaign, list[Kill], float]:
+        """All kills of a writer, and the seconds that they took."""
+        writer, scheme, signum = task
+        if not hasattr(self._here, "server"):
+            place = Path(tempfile.mkdtemp(dir=self.scratch))
+            self._here.server = self._opened.enter_context(Server(place))
+        campaign = Campaign(self._here.server, writer)
+        points = campaign.points(scheme, self.limit)
         start = time.monotonic()
         kills = [campaign.kill(at, scheme, signum) for at in points]
         generator = random.Random(1)  # noqa: S311
-        kills += [campaign.kill_at_random(generator, scheme) for _ in range(n_random)]
+        kills += [campaign.kill_at_random(generator, scheme) for _ in range(self.n_random)]
         return campaign, kills, time.monotonic() - start
 
 
@@ -68,8 +85,12 @@ def main() -> int:
     head = "writer scheme signal points kills old-whole new-whole bad with-leftovers s/kill"
     print(_line(head.split(), widths), flush=True)
     totals = {"kills": 0, "bad": 0}
-    with ThreadPoolExecutor(asked.jobs) as pool:
-        done = pool.map(lambda task: (task, attack(*task, asked.limit, each)), tasks)
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        closing(Attacker(scratch, asked.limit, each)) as attack,
+        ThreadPoolExecutor(asked.jobs) as pool,
+    ):
+        done = zip(tasks, pool.map(attack, tasks), strict=True)
         for (writer, scheme, signum), (campaign, kills, seconds) in done:
             counts = summary(kills)
             counts["bad"] += len(campaign.flaws)

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-__all__ = ["SCHEMES", "Campaign", "Kill", "NotPossible", "Server", "Writer", "summary"]
+__all__ = ["SCHEMES", "Campaign", "Kill", "NotPossibleError", "Server", "Writer", "summary"]
 
 HERE = Path(__file__).parent
 # How directories take each other's place: by one operation of the system, or with a journal that
@@ -35,7 +35,7 @@ OWN = {"notes.txt": "by hand", "mine/of-mine.txt": "by hand, too"}
 TOO_LONG = 300.0
 
 
-class NotPossible(Exception):
+class NotPossibleError(Exception):
     """This machine does not allow it; the text says why."""
 
 
@@ -92,15 +92,19 @@ class Server:
 
     def __init__(self, directory: Path):
         self.directory = directory
+        # Boxes by the commands that made them, see `Campaign`.
+        self.prepared: dict[tuple[tuple[str, ...], ...], Path] = {}
         directory.mkdir(parents=True, exist_ok=True)
         library = directory / "tracer.so"
         compiler = shutil.which("cc") or shutil.which("gcc")
         if compiler is None or not sys.platform.startswith("linux"):
-            raise NotPossible("needs Linux and a C compiler")
+            raise NotPossibleError("needs Linux and a C compiler")
         build = [compiler, "-O1", "-shared", "-fPIC", str(HERE / "tracer.c"), "-o", str(library)]
         built = subprocess.run(build, capture_output=True, text=True, check=False)
         if built.returncode:
-            raise NotPossible(f"the tracer cannot be compiled: {built.stderr.splitlines()[:1]}")
+            raise NotPossibleError(
+                f"the tracer cannot be compiled: {built.stderr.splitlines()[:1]}"
+            )
         home = directory / "home"
         for name in ("matplotlib", ".astropy", ".cache", ".config"):
             (home / name).mkdir(parents=True, exist_ok=True)
@@ -133,7 +137,7 @@ class Server:
         ended, events = self.traced(box, ("-c", code), at=1)
         if ended["code"] != -signal.SIGKILL or len(events) != 1 or (box / "made").exists():
             said = (self.directory / "said").read_text(errors="replace").strip().splitlines()
-            raise NotPossible(f"processes cannot be traced: {said[-1:] or ended['code']}")
+            raise NotPossibleError(f"processes cannot be traced: {said[-1:] or ended['code']}")
 
     def __enter__(self) -> Self:
         return self
@@ -154,7 +158,8 @@ class Server:
         request = {"box": str(box), "argv": list(argv), "said": str(self.directory / "said")}
         request |= {"environment": {}, "learn": False, "signal": int(signal.SIGKILL)} | options
         stdin, stdout = self._process.stdin, self._process.stdout
-        assert stdin is not None and stdout is not None  # noqa: S101
+        assert stdin is not None
+        assert stdout is not None
         timer = threading.Timer(TOO_LONG, self._process.kill)
         timer.start()
         try:
@@ -227,11 +232,9 @@ class Campaign:
     def __init__(self, server: Server, writer: Writer):
         self.server, self.writer = server, writer
         # The place is always the same, since results record paths.
-        place = Path(tempfile.mkdtemp(prefix="kills-", dir=server.directory))
-        self.box, self.template = place / "box", place / "template"
-        self.box.mkdir()
-        for argv in writer.before:
-            self._undisturbed(argv, "preparation")
+        self.box = server.directory / "box"
+        self.template = Path(tempfile.mkdtemp(prefix="template-", dir=server.directory)) / "box"
+        self._prepare(writer.before)
         if writer.own:
             for name, text in OWN.items():
                 path = self.box / writer.own / name
@@ -275,6 +278,22 @@ class Campaign:
                 self.flaws.append("changes no files")
         return self._operations[scheme]
 
+    def _prepare(self, commands: tuple[tuple[str, ...], ...]) -> None:
+        """Run commands in an empty box; what others have prepared in the same way is copied."""
+        prepared = self.server.prepared.get(commands)
+        if prepared is None and commands:
+            self._prepare(commands[:-1])
+            self._undisturbed(commands[-1], "preparation")
+            prepared = Path(tempfile.mkdtemp(prefix="prepared-", dir=self.server.directory)) / "box"
+            shutil.copytree(self.box, prepared, symlinks=True)
+            self.server.prepared[commands] = prepared
+            return
+        shutil.rmtree(self.box, ignore_errors=True)
+        if prepared is None:
+            self.box.mkdir()
+        else:
+            shutil.copytree(prepared, self.box, symlinks=True)
+
     def _undisturbed(self, argv: Iterable[str], what: str) -> int:
         argv = tuple(argv)
         ended = self.server.run(self.box, argv, learn=True)
@@ -316,7 +335,22 @@ class Campaign:
         ended, lines = self.server.traced(self.box, self.writer.argv, at=at, **options)
         where = lines[at - 1].split(" ", 1)[1] if len(lines) >= at else "not reached"
         kill = Kill(f"{signum.name} at {at}, {where}", ended["code"])
+        if at <= self._before_output(scheme) and kill.code not in ENDED[signum]:
+            kill.problems.append(f"is not heard: ended with code {kill.code}")
         return self._judge(kill, scheme, signum)
+
+    def _before_output(self, scheme: str) -> int:
+        """Number of operations before the first that names an output; up to there, nothing may be
+        too late to be heard."""
+        roots = [f"/{root}" for root in self.writer.outputs]
+        for before, operation in enumerate(self.operations(scheme)):
+            call, *paths = operation.split()
+            named = any(
+                path == root or path.startswith(f"{root}/") for path in paths for root in roots
+            )
+            if named and call != "flock":
+                return before
+        return 0
 
     def kill_at_random(self, generator: random.Random, scheme: str = "exchange") -> Kill:
         """Kill at any moment from shortly before the first operation to the end, and judge."""

@@ -36,12 +36,12 @@ reduce:
 """
 _RUN_GROUPS = _file("run.yaml", _RUN.replace("NUMBER", "2") + _REPORT)
 _RUN_OTHERS = _file("run.yaml", _RUN.replace("NUMBER", "3") + _REPORT)
-_RUN_REDUCE = _RUN.replace("180 deg", "5 deg") + "report: false\n" + _REDUCE
+_RUN_REDUCE = _RUN.replace("180 deg", "5 deg").replace("NUMBER", "2") + "report: false\n" + _REDUCE
 _RUN_COMMAND = ("run", "run.yaml", "-o", "results", "--no-plots")
 _SETTINGS = (
     "-c",
-    "import yaml; text = open('run.yaml').read(); "
-    "open('reduce.yaml', 'w').write(yaml.safe_dump(yaml.safe_load(text)['reduce']))",
+    """import yaml
+yaml.safe_dump(yaml.safe_load(open("run.yaml"))["reduce"], open("reduce.yaml", "w"))""",
 )
 _REDUCTION = ("reduce", "groups", "--config", "reduce.yaml", "-o", "datasets")
 _REDUCIBLE = (_ARCHIVE, _VELA, _file("run.yaml", _RUN_REDUCE), _SETTINGS)
@@ -51,6 +51,7 @@ _READ_DATASETS = (
 )
 _ASSESS = ("assess", "groups", "--max-groups", "4", "--resamples", "3", "-o", "assessment")
 _FRONTIER = ("frontier", "archive", "--target", "Vela X", "--radius", "5 deg", "-o", "frontier")
+_FRONTIER += ("--max-groups", "2")
 _INDICES = ("archive/obs-index.fits.gz", "archive/hdu-index.fits.gz")
 _NO_INDEX = ("-c", f"import os; [os.remove(name) for name in {_INDICES!r}]")
 _LESS = ("-c", "import glob, os; os.remove(sorted(glob.glob('archive/data/*'))[0])")
