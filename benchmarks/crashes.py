@@ -49,13 +49,18 @@ class Attacker:
         if not hasattr(self._here, "server"):
             place = Path(tempfile.mkdtemp(dir=self.scratch))
             self._here.server = self._opened.enter_context(Server(place))
-        campaign = Campaign(self._here.server, writer)
+        server = self._here.server
+        # One that was given up is not used again.
+        del self._here.server
+        campaign = Campaign(server, writer)
         points = campaign.points(scheme, self.limit)
         start = time.monotonic()
         kills = [campaign.kill(at, scheme, signum) for at in points]
         generator = random.Random(1)  # noqa: S311
         kills += [campaign.kill_at_random(generator, scheme) for _ in range(self.n_random)]
-        return campaign, kills, time.monotonic() - start
+        seconds = time.monotonic() - start
+        self._here.server = server
+        return campaign, kills, seconds
 
 
 def main() -> int:
@@ -81,8 +86,8 @@ def main() -> int:
         for writer in writers
     ]
     each = -(-asked.random // len(tasks))
-    widths = (26, 9, 6, 7, 6, 10, 10, 4, 15, 9)
-    head = "writer scheme signal points kills old-whole new-whole bad with-leftovers s/kill"
+    widths = (26, 9, 6, 7, 6, 10, 10, 4, 10, 9)
+    head = "writer scheme signal points kills old-whole new-whole bad leftovers s/kill"
     print(_line(head.split(), widths), flush=True)
     totals = {"kills": 0, "bad": 0}
     with (
@@ -90,8 +95,14 @@ def main() -> int:
         closing(Attacker(scratch, asked.limit, each)) as attack,
         ThreadPoolExecutor(asked.jobs) as pool,
     ):
-        done = zip(tasks, pool.map(attack, tasks), strict=True)
-        for (writer, scheme, signum), (campaign, kills, seconds) in done:
+        for task, future in [(task, pool.submit(attack, task)) for task in tasks]:
+            writer, scheme, signum = task
+            try:
+                campaign, kills, seconds = future.result()
+            except (RuntimeError, OSError) as error:
+                print(f"{writer.name}, {scheme}: {error}", flush=True)
+                totals["bad"] += 1
+                continue
             counts = summary(kills)
             counts["bad"] += len(campaign.flaws)
             n_points = len(campaign.operations(scheme))

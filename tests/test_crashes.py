@@ -6,8 +6,12 @@ The kills come from outside, see `kills`. Where no process can be traced, these 
 """
 
 import importlib.util
+import os
 import random
+import shutil
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -82,7 +86,7 @@ class TestWouldFail:
         _, kills = kills_of(server, body)
         assert [kill.state for kill in kills] == ["old"] * 3
         assert [bool(kill.problems) for kill in kills] == [False, True, True]
-        assert [kill.n_leftovers for kill in kills] == [0, 1, 1]
+        assert [len(kill.leftovers) for kill in kills] == [0, 1, 1]
 
     def test_for_a_next_start_that_refuses(self, server):
         _, kills = kills_of(server, CREATED)
@@ -110,6 +114,25 @@ def test_would_pass(server):
     assert [str(kill) for kill in kills if kill.problems] == campaign.flaws == []
     generator = random.Random(1)  # noqa: S311
     assert not any(campaign.kill_at_random(generator).problems for _ in range(3))
+
+
+def test_where_nothing_can_be_traced_it_is_said(tmp_path):
+    """As where this test itself is traced, or in a container that does not allow it."""
+    script = (
+        "import sys; from pathlib import Path; from kills.campaign import *\n"
+        "try: Server(Path(sys.argv[1]))\nexcept NotPossibleError as error: print(error)"
+    )
+    if shutil.which("strace") is None:
+        pytest.skip("needs strace")
+    command = ["strace", "-f", "-qq", "-e", "trace=none", "-e", "signal=none"]
+    done = subprocess.run(
+        [*command, sys.executable, "-c", script, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert "cannot be traced" in done.stdout, done.stderr
 
 
 def test_processes_that_a_command_starts_are_counted_and_killed(server):

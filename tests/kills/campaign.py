@@ -80,7 +80,8 @@ class Kill:
     where: str
     code: int = 0
     state: str = "bad"
-    n_leftovers: int = 0
+    # What should be gone: right after a signal that can be handled, else after the next start.
+    leftovers: set[str] = field(default_factory=set)
     problems: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
@@ -363,8 +364,8 @@ class Campaign:
         return self._judge(kill, scheme, signal.SIGKILL)
 
     def _judge(self, kill: Kill, scheme: str, signum: signal.Signals) -> Kill:
-        leftovers = self._outside(tree(self.box)).keys() - self._outside(self.old).keys()
-        kill.n_leftovers = len({name.split("/")[0] for name in leftovers})
+        if signum != signal.SIGKILL:
+            self._note_leftovers(kill)
         environment = SCHEMES[scheme]
         if scheme == "journal" and self.writer.reader and self._inside(self.old):
             read = self.server.run(self.box, self.writer.reader, environment=environment)
@@ -386,10 +387,14 @@ class Campaign:
         done = kill.state == "new" and kill.code == self.code
         if kill.code not in ENDED[signum] and not done:
             kill.problems.append(f"ended with code {kill.code}")
-        if signum != signal.SIGKILL and leftovers:
-            kill.problems.append(f"leftovers: {sorted(leftovers)[:4]}")
+        if kill.leftovers:
+            kill.problems.append(f"leftovers: {sorted(kill.leftovers)[:4]}")
         self._start_again(kill, environment)
         return kill
+
+    def _note_leftovers(self, kill: Kill) -> None:
+        names = self._outside(tree(self.box)).keys() - self._outside(self.old).keys()
+        kill.leftovers |= {name.split("/")[0] for name in names}
 
     def _start_again(self, kill: Kill, environment: Mapping[str, str]) -> None:
         ended = self.server.run(self.box, self.writer.argv, environment=environment)
@@ -397,6 +402,7 @@ class Campaign:
         if kill.state == "new":
             code, expected = self.code_again, self.new_again
         found = tree(self.box)
+        self._note_leftovers(kill)
         if ended["code"] != code:
             said = (self.server.directory / "said").read_text(errors="replace").strip()
             kill.problems.append(f"next start ends with {ended['code']}: {said[-200:]}")
@@ -412,5 +418,5 @@ def summary(kills: list[Kill]) -> dict[str, int]:
         "old-whole": states["old"],
         "new-whole": states["new"],
         "bad": states["bad"],
-        "with leftovers": sum(kill.n_leftovers > 0 for kill in kills),
+        "leftovers": sum(bool(kill.leftovers) for kill in kills),
     }

@@ -159,8 +159,13 @@ int watch(pid_t child, const char *root, long at, int signum, const char *log)
     long count = 0;
     struct timespec start, now;
     FILE *file = fopen(log, "w");
-    if (!file || waitpid(child, &status, 0) != child || !WIFSTOPPED(status))
+    if (!file)
         return -1;
+    waitpid(child, &status, 0);
+    if (!WIFSTOPPED(status)) { /* it may not be traced, and has said so */
+        fclose(file);
+        return status;
+    }
     ptrace(PTRACE_SETOPTIONS, child, 0,
            PTRACE_O_EXITKILL | PTRACE_O_TRACESECCOMP | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK |
                PTRACE_O_TRACECLONE);

@@ -26,17 +26,19 @@ archive: archive
 target: Vela X
 radius: 180 deg
 grouping: {method: hierarchical, n_groups: NUMBER}
-assess: {max_groups: 3, n_resamples: 3}
+assess: {max_groups: 3, n_resamples: 1}
 """
 _REPORT = "report: {title: simulated}\n"
+_NO_REPORT = "report: false\n"
 _REDUCE = """\
 reduce:
   energy: {min: 0.5 TeV, max: 50 TeV, bins_per_decade: 5}
   fit: {flux_points_per_decade: 2}
 """
-_RUN_GROUPS = _file("run.yaml", _RUN.replace("NUMBER", "2") + _REPORT)
-_RUN_OTHERS = _file("run.yaml", _RUN.replace("NUMBER", "3") + _REPORT)
-_RUN_REDUCE = _RUN.replace("180 deg", "5 deg").replace("NUMBER", "2") + "report: false\n" + _REDUCE
+_RUN_REPORT = _file("run.yaml", _RUN.replace("NUMBER", "2") + _REPORT)
+_RUN_GROUPS = _file("run.yaml", _RUN.replace("NUMBER", "2") + _NO_REPORT)
+_RUN_OTHERS = _file("run.yaml", _RUN.replace("NUMBER", "3") + _NO_REPORT)
+_RUN_REDUCE = _RUN.replace("180 deg", "5 deg").replace("NUMBER", "2") + _NO_REPORT + _REDUCE
 _RUN_COMMAND = ("run", "run.yaml", "-o", "results", "--no-plots")
 _SETTINGS = (
     "-c",
@@ -49,7 +51,7 @@ _READ_DATASETS = (
     "-c",
     "from obscluster.reduction import read_reduction; read_reduction('datasets')",
 )
-_ASSESS = ("assess", "groups", "--max-groups", "4", "--resamples", "3", "-o", "assessment")
+_ASSESS = ("assess", "groups", "--max-groups", "4", "--resamples", "1", "-o", "assessment")
 _FRONTIER = ("frontier", "archive", "--target", "Vela X", "--radius", "5 deg", "-o", "frontier")
 _FRONTIER += ("--max-groups", "2")
 _INDICES = ("archive/obs-index.fits.gz", "archive/hdu-index.fits.gz")
@@ -76,7 +78,7 @@ WRITERS = [
         reader=_READ,
         own="groups",
     ),
-    Writer("run", _RUN_COMMAND, ("results",), (_ARCHIVE, _RUN_GROUPS)),
+    Writer("run", _RUN_COMMAND, ("results",), (_ARCHIVE, _RUN_REPORT)),
     Writer(
         "run over others",
         (*_RUN_COMMAND, *_OVER),
