@@ -57,6 +57,15 @@ _FRONTIER += ("--max-groups", "2")
 _INDICES = ("archive/obs-index.fits.gz", "archive/hdu-index.fits.gz")
 _NO_INDEX = ("-c", f"import os; [os.remove(name) for name in {_INDICES!r}]")
 _LESS = ("-c", "import glob, os; os.remove(sorted(glob.glob('archive/data/*'))[0])")
+_WRITE = """import os
+from obscluster import Grouping
+os.makedirs("groups", exist_ok=True)
+Grouping.read("source").write("groups")"""
+_PICTURE = """from matplotlib.figure import Figure
+from obscluster.report.plots import save_figure
+figure = Figure()
+figure.subplots().plot([1, NUMBER, 2])
+save_figure(figure, "picture.png")"""
 _FIT = ("fit", "datasets", "--no-plots")
 
 WRITERS = [
@@ -177,5 +186,19 @@ WRITERS = [
         (*_REDUCIBLE, _REDUCTION, (*_FIT[:-1], "--model", "log-parabola")),
         own="datasets/fit",
         needs="gammapy",
+    ),
+    Writer(
+        "Grouping.write over another",
+        ("-c", _WRITE),
+        ("groups",),
+        (_ARCHIVE, (*_GROUPS[:-2], "source", "--no-plots"), (*_OTHERS, "--no-plots")),
+        reader=_READ,
+        own="groups",
+    ),
+    Writer(
+        "picture over another",
+        ("-c", _PICTURE.replace("NUMBER", "2")),
+        ("picture.png",),
+        (("-c", _PICTURE.replace("NUMBER", "3")),),
     ),
 ]
