@@ -56,6 +56,19 @@ def test_old_or_new_and_nothing_left(server, writer):
     assert not [*campaign.flaws, *bad]
 
 
+def test_leftovers_of_the_future(server):
+    """The clock goes back between the kill and the next start."""
+
+    def in_future(box):
+        for path in (box, *box.rglob("*")):
+            os.utime(path, (2**32 - 1,) * 2, follow_symlinks=False)
+
+    (writer,) = (writer for writer in WRITERS if writer.name == "group with a cache")
+    campaign = Campaign(server, writer, in_future)
+    kills = [campaign.kill(at) for at in campaign.points(limit=3)]
+    assert not [str(kill) for kill in kills if kill.problems]
+
+
 # Writers that are no commands of ours, each with a fault or without.
 WRITE = "import os\ndef write(name, text):\n    with open(name, 'w') as file: file.write(text)\n"
 OLD = ("-c", WRITE + "os.mkdir('out'); write('out/a', 'old'); write('out/b', 'old')")

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -228,10 +228,14 @@ class Campaign:
         What runs commands.
     writer : Writer
         What is killed.
+    between : callable, optional
+        What else happens to the box before the next start.
     """
 
-    def __init__(self, server: Server, writer: Writer):
-        self.server, self.writer = server, writer
+    def __init__(
+        self, server: Server, writer: Writer, between: Callable[[Path], object] = lambda box: None
+    ):
+        self.server, self.writer, self.between = server, writer, between
         # The place is always the same, since results record paths.
         self.box = server.directory / "box"
         self.template = Path(tempfile.mkdtemp(prefix="template-", dir=server.directory)) / "box"
@@ -394,9 +398,10 @@ class Campaign:
 
     def _note_leftovers(self, kill: Kill) -> None:
         names = self._outside(tree(self.box)).keys() - self._outside(self.old).keys()
-        kill.leftovers |= {name.split("/")[0] for name in names}
+        kill.leftovers |= {name for name in names if str(Path(name).parent) not in names}
 
     def _start_again(self, kill: Kill, environment: Mapping[str, str]) -> None:
+        self.between(self.box)
         ended = self.server.run(self.box, self.writer.argv, environment=environment)
         code, expected = self.code, self.new
         if kill.state == "new":

@@ -15,6 +15,7 @@ import signal
 import sys
 import time
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,8 @@ def wait(request: dict[str, Any], child: int, tracer: ctypes.CDLL) -> int:
         # It leads a group of its own. It is not reaped yet, so that the number is still its own.
         os.kill(child, request["signal"])
         if request["signal"] == signal.SIGKILL:
-            os.killpg(child, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.killpg(child, signal.SIGKILL)
     return os.waitpid(child, 0)[1]
 
 
