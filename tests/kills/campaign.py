@@ -233,7 +233,7 @@ class Campaign:
     """
 
     def __init__(
-        self, server: Server, writer: Writer, between: Callable[[Path], object] = lambda box: None
+        self, server: Server, writer: Writer, between: Callable[[Path], object] = lambda _: None
     ):
         self.server, self.writer, self.between = server, writer, between
         # The place is always the same, since results record paths.
