@@ -6,8 +6,8 @@ A start of Python and astropy takes seconds, a fork takes milliseconds. A reques
 and so is the answer. No thread runs here, and nothing of a command is left in this process but
 loaded modules.
 
-The clocks of results stand still: Gammapy writes into each file when that was, and a fit is recorded
-with the seconds that it took. With them, files of two runs are the same to the byte.
+The clocks that results record stand still: Gammapy writes into each file when that was, and a fit
+is recorded with its seconds. All else of two runs is the same to the byte.
 """
 
 import ctypes
