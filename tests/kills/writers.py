@@ -32,8 +32,8 @@ _REPORT = "report: {title: simulated}\n"
 _NO_REPORT = "report: false\n"
 _REDUCE = """\
 reduce:
-  energy: {min: 0.5 TeV, max: 50 TeV, bins_per_decade: 5}
-  fit: {flux_points_per_decade: 2}
+  energy: {min: 1 TeV, max: 20 TeV, bins_per_decade: 4}
+  fit: {flux_points_per_decade: 1}
 """
 _RUN_REPORT = _file("run.yaml", _RUN.replace("NUMBER", "2") + _REPORT)
 _RUN_GROUPS = _file("run.yaml", _RUN.replace("NUMBER", "2") + _NO_REPORT)
