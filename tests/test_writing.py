@@ -15,6 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from obscluster import Grouping
+from obscluster.cache import FeatureCache
+from obscluster.cache.part import Part
 from obscluster.cli import main
 from obscluster.exceptions import ArchiveError, RequestError
 from obscluster.files import exchange
@@ -465,6 +467,14 @@ class TestArchives:
         assert "archive" in capsys.readouterr().err
         assert tree(ready) == before
 
+    def test_nor_is_a_cache_kept_there(self, ready, capsys):
+        archive, cache = ready / "data" / "archive", ready / "data" / "archive" / "cache"
+        line = ["group", str(archive), "--offset", "0.5 deg", "--n-groups", "2", "--cache"]
+        assert main([*line, str(cache), "-o", str(ready / "new")]) == 2
+        assert f"cache {cache}: lies in the archive" in capsys.readouterr().err
+        assert not cache.exists()
+        assert not (ready / "new").exists()
+
     def test_index_keeps_what_is_not_ours(self, small_archive, tmp_path):
         archive = tmp_path / "archive"
         shutil.copytree(small_archive, archive)
@@ -550,6 +560,8 @@ class TestReaders:
             samples.extractall(tmp_path, filter="data")
         assert Grouping.read(tmp_path / "run").n_groups == 2
         assert main(["compare", str(tmp_path / "run"), str(tmp_path / "run")]) == 0
+        (part,) = FeatureCache(tmp_path / "cache").parts()
+        assert len(Part.parse(part.read_bytes()).obs_ids) == 6
         pytest.importorskip("gammapy")
         assert main(["fit", str(tmp_path / "ds"), "-o", str(tmp_path / "again"), "--no-plots"]) == 0
         assert main(["fit", str(tmp_path / "ds"), "--overwrite", "--no-plots"]) == 0
@@ -561,7 +573,7 @@ class TestReaders:
 def test_terminated_like_interrupted(small_archive, tmp_path):
     """At any moment: nothing is left, and the exit code says what it was."""
     output = tmp_path / "results"
-    line = [sys.executable, "-m", "obscluster", "group", str(small_archive), *GROUP[:-1]]
+    line = [sys.executable, "-m", "obscluster", "group", str(small_archive), *GROUP]
     for number, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
         with subprocess.Popen([*line, "-o", str(output)], stderr=subprocess.PIPE) as process:
             while not hidden(tmp_path):

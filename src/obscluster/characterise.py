@@ -26,6 +26,7 @@ from obscluster.exceptions import (
 )
 from obscluster.features.catalog import FEATURES, load_features
 from obscluster.features.table import get_features
+from obscluster.files.output import check_outside
 from obscluster.gadf.index import expand_path
 from obscluster.grouping.methods import TIME
 from obscluster.obs_table import ObservationTable, several_rows
@@ -392,6 +393,9 @@ def _features(
 ) -> QTable:
     observations = _observations(data_store, selected)
     asked = config.features
+    if asked.cache is not None:
+        cache = Path(os.path.expandvars(asked.cache)).expanduser()
+        check_outside(cache, data_store.base_dir, "cache")
     with warnings.catch_warnings():
         # What was skipped is part of the result, see GroupResult.unassigned.
         warnings.simplefilter("ignore", SkippedRunWarning)

@@ -20,6 +20,7 @@ from obscluster.exceptions import (
     SkippedRunWarning,
 )
 from obscluster.files.checksums import checksum, checksum_of
+from obscluster.files.exchange import repair
 from obscluster.gadf.discover.obs_index import KEYWORDS, make_obs_index
 from obscluster.gadf.hdu_index import HDUIndex
 from obscluster.gadf.index import (
@@ -132,6 +133,9 @@ class DataStore:
         """
         named = hdu_table_filename is not None or obs_table_filename is not None
         directory = _index_directory(expand_path(base_dir), named)
+        if not is_remote(directory):
+            # What `obscluster index` had begun when it was killed.
+            repair(directory)
         hdu_path = find_index(directory, HDU_INDEX, hdu_table_filename)
         obs_hdu, hdu_hdu = (
             split_hdu(name or "")[1] for name in (obs_table_filename, hdu_table_filename)

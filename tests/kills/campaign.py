@@ -61,6 +61,8 @@ class Writer:
         Directory into which files of the user are put before the kill.
     needs : str
         Module without which the command cannot run.
+    journal : bool
+        Whether files are put in place one by one under either scheme.
     """
 
     name: str
@@ -71,6 +73,7 @@ class Writer:
     reader: tuple[str, ...] = ()
     own: str = ""
     needs: str = "obscluster"
+    journal: bool = False
 
 
 @dataclass
@@ -371,7 +374,8 @@ class Campaign:
         if signum != signal.SIGKILL:
             self._note_leftovers(kill)
         environment = SCHEMES[scheme]
-        if scheme == "journal" and self.writer.reader and self._inside(self.old):
+        reads = scheme == "journal" and self._inside(self.old)
+        if self.writer.reader and (reads or self.writer.journal):
             read = self.server.run(self.box, self.writer.reader, environment=environment)
             if read["code"]:
                 kill.problems.append(f"cannot be read (code {read['code']})")

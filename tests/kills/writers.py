@@ -7,6 +7,7 @@ from kills.campaign import Writer
 __all__ = ["WRITERS"]
 
 _ARCHIVE = ("simulate", "archive", "--n-obs", "8", "--seed", "1", "--size", "small")
+_OTHER_ARCHIVE = ("simulate", "archive", "--n-obs", "6", "--seed", "2", "--size", "small")
 _GROUP = ("group", "archive", "--offset", "0.5 deg", "--n-groups")
 _GROUPS = (*_GROUP, "2", "-o", "groups", "--no-plots")
 _OTHERS = (*_GROUP, "3", "--linkage", "single", "--features", "zenith", "aeff", "-o", "groups")
@@ -14,6 +15,12 @@ _VELA = ("group", "archive", "--target", "Vela X", "--radius", "5 deg", "--n-gro
 _VELA = (*_VELA, "-o", "groups", "--no-plots")
 _READ = ("-c", "from obscluster import Grouping; Grouping.read('groups')")
 _OVER = ("--overwrite",)
+_REPAIR = "from pathlib import Path; from obscluster.files.exchange import repair; repair(Path(%r))"
+_OPEN = (
+    "-c",
+    "import warnings; warnings.simplefilter('ignore');"
+    "from obscluster import DataStore; DataStore.from_dir('archive')",
+)
 
 
 def _file(name: str, text: str) -> tuple[str, str]:
@@ -126,6 +133,7 @@ WRITERS = [
         (*_ASSESS, *_OVER),
         ("assessment",),
         (_ARCHIVE, _OTHERS, _ASSESS, (*_GROUPS, *_OVER)),
+        reader=("-c", _REPAIR % "assessment"),
         own="assessment",
     ),
     Writer("frontier", _FRONTIER, ("frontier",), (_ARCHIVE,)),
@@ -134,6 +142,7 @@ WRITERS = [
         (*_FRONTIER, *_OVER),
         ("frontier",),
         (_ARCHIVE, (*_FRONTIER, "--flux", "5 % Crab")),
+        reader=("-c", _REPAIR % "frontier"),
         own="frontier",
     ),
     Writer("report", ("report", "groups"), ("groups/report.html",), (_ARCHIVE, _GROUPS)),
@@ -143,30 +152,42 @@ WRITERS = [
         ("page.html",),
         (_ARCHIVE, _OTHERS, ("report", "groups", "-o", "page.html"), (*_GROUPS, *_OVER)),
     ),
-    Writer("index", ("index", "archive"), _INDICES, (_ARCHIVE, _NO_INDEX)),
+    Writer(
+        "index",
+        ("index", "archive"),
+        _INDICES,
+        (_ARCHIVE, _NO_INDEX),
+        reader=_OPEN,
+        journal=True,
+    ),
     Writer(
         "index over others",
         ("index", "archive", *_OVER),
         _INDICES,
         (_ARCHIVE, ("index", "archive", *_OVER), _LESS),
+        reader=_OPEN,
+        journal=True,
     ),
     Writer("simulate", _ARCHIVE, ("archive",)),
     Writer(
         "simulate over another",
         (*_ARCHIVE, *_OVER),
         ("archive",),
-        (("simulate", "archive", "--n-obs", "6", "--seed", "2", "--size", "small"),),
+        (_OTHER_ARCHIVE,),
     ),
     Writer("init", ("init", "archive"), ("run.yaml",), (_ARCHIVE,)),
     Writer(
-        "init over another", ("init", "archive", *_OVER), ("run.yaml",), (_ARCHIVE, _RUN_GROUPS)
+        "init over another",
+        ("init", "archive", *_OVER),
+        ("run.yaml",),
+        (_OTHER_ARCHIVE, ("init", "archive"), (*_ARCHIVE, *_OVER)),
     ),
     Writer("check", ("check", "archive", "-o", "found.ecsv"), ("found.ecsv",), (_ARCHIVE,)),
     Writer(
         "check over another",
         ("check", "archive", "-o", "found.ecsv", *_OVER),
         ("found.ecsv",),
-        (_ARCHIVE, _file("found.ecsv", "other findings"), _LESS),
+        (_ARCHIVE, ("check", "archive", "-o", "found.ecsv"), _LESS),
     ),
     Writer("reduce", _REDUCTION, ("datasets",), _REDUCIBLE, needs="gammapy"),
     Writer(
@@ -184,6 +205,7 @@ WRITERS = [
         (*_FIT[:-1], *_OVER),
         ("datasets/fit",),
         (*_REDUCIBLE, _REDUCTION, (*_FIT[:-1], "--model", "log-parabola")),
+        reader=("-c", _REPAIR % "datasets/fit"),
         own="datasets/fit",
         needs="gammapy",
     ),

@@ -369,7 +369,7 @@ def _check_place(directory: Path) -> None:
         raise RequestError(f"output {directory}: {place} is read-only; name another directory")
 
 
-def check_outside(output: Path, archive: Path | None = None) -> None:
+def check_outside(output: Path, archive: Path | None = None, what: str = "output") -> None:
     """Check that an output is no directory of an archive, holds none and lies in none.
 
     Parameters
@@ -378,6 +378,8 @@ def check_outside(output: Path, archive: Path | None = None) -> None:
         The output.
     archive : `~pathlib.Path`, optional
         An archive beside those that have index files in or above the output.
+    what : str
+        How the message names it.
 
     Raises
     ------
@@ -396,7 +398,7 @@ def check_outside(output: Path, archive: Path | None = None) -> None:
             how = f"holds the archive {directory}"
         else:
             continue
-        raise RequestError(f"output {output}: {how}, where nothing is written; name another place")
+        raise RequestError(f"{what} {output}: {how}, where nothing is written; name another place")
 
 
 def write_list(

@@ -23,7 +23,7 @@ from obscluster.characterise import open_archive
 from obscluster.config import make_config, relocated
 from obscluster.exceptions import ArchiveError, RequestError
 from obscluster.files.checksums import checksum
-from obscluster.files.exchange import link_or_copy
+from obscluster.files.exchange import carry
 from obscluster.files.output import check_output, recorded, reserved, results_directory
 from obscluster.files.records import any_value, check_record, mapping, mapping_of, optional, text
 from obscluster.files.yaml import read_yaml, write_yaml
@@ -258,8 +258,7 @@ def _write(
     fit = set() if same else _fit_files(output)
     with results_directory(output, "reduce", overwrite, data_store.base_dir, drop=fit) as staging:
         for name, group in groups.items():
-            for file in group["checksums"]:
-                link_or_copy(places[name] / file, staging / file)
+            carry(places[name], staging, group["checksums"])
         write_lists(staging, groups)
         names = [name for name, group in groups.items() if group["obs_ids"]]
         starting_models(plan.config, plan.position, names).write(

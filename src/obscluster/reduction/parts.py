@@ -14,7 +14,7 @@ import numpy as np
 
 from obscluster.exceptions import ArchiveError
 from obscluster.files.checksums import checksum
-from obscluster.files.exchange import link_or_copy
+from obscluster.files.exchange import carry
 from obscluster.files.records import (
     any_value,
     check_record,
@@ -152,6 +152,5 @@ def read_part(path: Path) -> dict[str, Any]:
 def _copy_part(source: Path, target: Path, record: Mapping[str, Any]) -> None:
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
-    for name in record["checksums"]:
-        link_or_copy(source / name, target / name)
+    carry(source, target, record["checksums"])
     write_yaml(target / GROUP_FILE, record)
