@@ -16,11 +16,11 @@ _VELA = (*_VELA, "-o", "groups", "--no-plots")
 _READ = ("-c", "from obscluster import Grouping; Grouping.read('groups')")
 _OVER = ("--overwrite",)
 _REPAIR = "from pathlib import Path; from obscluster.files.exchange import repair; repair(Path(%r))"
-_OPEN = (
-    "-c",
-    "import warnings; warnings.simplefilter('ignore');"
-    "from obscluster import DataStore; DataStore.from_dir('archive')",
-)
+_OPENED = """import warnings
+from obscluster import DataStore
+warnings.simplefilter("ignore")
+DataStore.from_dir("archive")"""
+_OPEN = ("-c", _OPENED)
 
 
 def _file(name: str, text: str) -> tuple[str, str]:
