@@ -344,8 +344,8 @@ class TestJournal:
             "",
             "[]",
             "{",
-            '{"files": ["../../a"], "stale": [], "container": "x"}',
-            '{"files": [], "stale": ["/etc/passwd"], "container": "x"}',
+            '{"files": ["../../a"], "stale": [], "container": "x", "beside": false}',
+            '{"files": [], "stale": ["/etc/passwd"], "container": "x", "beside": false}',
         ],
     )
     def test_a_journal_that_is_none_is_refused(self, text, tmp_path):

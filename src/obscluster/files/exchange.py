@@ -207,10 +207,12 @@ def move_in(container: Path, place: Path, new: set[str], stale: set[str]) -> Non
     new, stale : set of str
         Files that come and go, by relative name.
     """
-    if container.parent != place:
-        digits = container.name.removesuffix(".obscluster")[-8:]
-        container = container.rename(place / f".{digits}.obscluster")
-    content = {"files": sorted(new), "stale": sorted(stale), "container": container.name}
+    content = {
+        "files": sorted(new),
+        "stale": sorted(stale),
+        "container": container.name,
+        "beside": container.parent != place,
+    }
     draft = container / "journal"
     draft.write_text(json.dumps(content), encoding="utf-8")
     draft.rename(place / JOURNAL)
@@ -229,7 +231,8 @@ def _finish(place: Path) -> None:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         new, stale = content["files"], content["stale"]
-        container = place / PurePosixPath(content["container"]).name
+        container = place.parent if content["beside"] else place
+        container /= PurePosixPath(content["container"]).name
         names = [PurePosixPath(name) for name in (*new, *stale)]
         if any(name.is_absolute() or ".." in name.parts for name in names):
             raise ValueError("a name leads out of the directory")
@@ -252,8 +255,8 @@ def _finish(place: Path) -> None:
             with suppress(OSError):
                 if parent != place and place in parent.parents:
                     parent.rmdir()
-    path.unlink()
     shutil.rmtree(container, ignore_errors=True)
+    path.unlink()
 
 
 def _check_space(source: Path, target: Path, names: Collection[str]) -> None:

@@ -80,15 +80,21 @@ class Output:
             self._container.mkdir()
         return self._container
 
-    def kept(self, name: str) -> Path:
-        """Directory in the container that is that of an earlier writer, if it has left one."""
+    def kept(self, name: str, fill: Callable[[Path], object] | None = None) -> Path:
+        """Directory in the container that is that of an earlier writer, if it has left one.
+
+        Otherwise it is new, and as ``fill`` has filled it.
+        """
         target = self.container / name
+        for other in _left(self.place):
+            if not target.exists() and (other / name).is_dir():
+                (other / name).rename(target)
         if not target.exists():
-            for other in _left(self.place):
-                if other != self.container and (other / name).is_dir():
-                    (other / name).rename(target)
-                    break
-        target.mkdir(exist_ok=True)
+            draft = self.container / f".{name}"
+            draft.mkdir()
+            if fill is not None:
+                fill(draft)
+            draft.rename(target)
         return target
 
     def publish(self, ours: Collection[str], stale: Collection[str] = ()) -> None:
@@ -424,7 +430,10 @@ def write_list(
         for kind, files in listed(place).items()
         if kind not in gone
     }
-    (staging / LIST_FILE).write_text(list_text({**kept, **new}), encoding="utf-8")
+    # Not into the file itself, which may be that of earlier results, too.
+    draft = staging / f".{LIST_FILE}"
+    draft.write_text(list_text({**kept, **new}), encoding="utf-8")
+    draft.replace(staging / LIST_FILE)
 
 
 def recorded(directory: Path) -> set[str]:

@@ -13,6 +13,7 @@ import json
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,20 +47,19 @@ class Steps:
 
     Attributes
     ----------
-    is_changed : bool
-        Whether a step was done or discarded since.
+    entries : dict
+        Step that is complete to its inputs and files.
     """
 
     def __init__(self, output: Path):
         self.output = output
-        self.is_changed = False
-        self._entries: dict[str, Any] = {}
+        self.entries: dict[str, Any] = {}
         try:
             entries = read_yaml(self._file).get("steps")
         except ArchiveError:
             entries = None
         if isinstance(entries, dict):
-            self._entries = {
+            self.entries = {
                 name: entry
                 for name, entry in entries.items()
                 if isinstance(entry, dict) and all(_is_mapping(entry, k) for k in _PARTS)
@@ -76,7 +76,7 @@ class Steps:
 
     def key(self, name: str) -> str:
         """Fingerprint of all inputs of a step, empty if it is not complete."""
-        entry = self._entries.get(name)
+        entry = self.entries.get(name)
         if entry is None:
             return ""
         unread = self.unread(name)
@@ -85,21 +85,21 @@ class Steps:
 
     def unread(self, name: str) -> dict[int, str]:
         """Runs of which files could not be read when a step was done, and why."""
-        return dict(self._entries.get(name, {}).get("unread") or {})
+        return dict(self.entries.get(name, {}).get("unread") or {})
 
     def entry(self, name: str) -> dict[str, Any]:
         """Inputs and files of a step that is complete."""
-        return dict(self._entries[name])
+        return dict(self.entries[name])
 
     def input(self, name: str, key: str) -> str | None:
         """Fingerprint of one input of a step, None if it is not complete."""
-        entry = self._entries.get(name)
+        entry = self.entries.get(name)
         return None if entry is None else entry["inputs"].get(key)
 
     @property
     def names(self) -> list[str]:
         """Steps that are complete."""
-        return list(self._entries)
+        return list(self.entries)
 
     def changes(self, name: str, inputs: Mapping[str, str]) -> list[str] | None:
         """What has changed since a step was done: inputs, or files of its outcome.
@@ -116,7 +116,7 @@ class Steps:
         changes : list of str or None
             Empty if the step is complete as it is asked; None if it was never done.
         """
-        entry = self._entries.get(name)
+        entry = self.entries.get(name)
         if entry is None:
             return None
         before = entry["inputs"]
@@ -144,18 +144,16 @@ class Steps:
             Runs of which files could not be read, and why: the step is not complete without.
         """
         checksums = {file: checksum(self.output / file) for file in sorted(files)}
-        self._entries[name] = {"inputs": dict(inputs), "files": checksums}
-        self.is_changed = True
+        self.entries[name] = {"inputs": dict(inputs), "files": checksums}
         if unread:
-            self._entries[name]["unread"] = dict(unread)
+            self.entries[name]["unread"] = dict(unread)
         self._write()
 
     def discard(self, name: str) -> None:
         """Remove the files of a step that are as it has left them, and its entry."""
-        entry = self._entries.pop(name, None)
+        entry = self.entries.pop(name, None)
         if entry is None:
             return
-        self.is_changed = True
         self._write()
         directories = set()
         for file, value in entry["files"].items():
@@ -170,7 +168,7 @@ class Steps:
     @property
     def files(self) -> set[str]:
         """Files of all steps that are complete, their lists and records, relative to the output."""
-        named = {file for entry in self._entries.values() for file in entry["files"]}
+        named = {file for entry in self.entries.values() for file in entry["files"]}
         named = {file for file in named if _is_inside(file)}
         lists = {(Path(file).parent / LIST_FILE).as_posix() for file in named}
         # What a reduction has left that was interrupted.
@@ -190,7 +188,7 @@ class Steps:
         self.directory.mkdir(parents=True, exist_ok=True)
         staging = self._file.with_suffix(".partial")
         # Sorted, so that the order in which steps were done again does not show.
-        write_yaml(staging, {"obscluster": "steps of a run", "steps": _sorted(self._entries)})
+        write_yaml(staging, {"obscluster": "steps of a run", "steps": _sorted(self.entries)})
         staging.replace(self._file)
 
 
@@ -219,10 +217,9 @@ def opened_steps(
     keep = None if overwrite else _WORK
     with reserved(output, overwrite or ours, archive, keep) as held:
         before = Steps(held.place)
-        tree = held.kept(_WORK)
-        if not any(tree.iterdir()) and not overwrite:
-            carry(held.place, tree, before.files)
-        steps = Steps(tree)
+        begin = None if overwrite else partial(carry, held.place, names=before.files)
+        steps = Steps(held.kept(_WORK, begin))
+        _prune(steps)
         try:
             yield steps
         except BaseException:
@@ -234,20 +231,26 @@ def opened_steps(
 
 
 def _publish(steps: Steps, before: Steps, held: Output) -> None:
-    tree, files = steps.output, steps.files
-    if not (steps.is_changed or any(tree.glob(LEFT))):
+    tree = steps.output
+    if steps.entries == before.entries and not any(tree.glob(LEFT)):
         return
-    for name in files_in(tree) - files:
-        if not (tree / name).is_dir():
-            (tree / name).unlink()
-    for path in sorted(tree.rglob("*"), reverse=True):
-        if path.is_dir() and not any(path.iterdir()):
-            path.rmdir()
+    _prune(steps)
     own = before.files | _recorded_parts(held.place, tree)
     own |= set(listed(held.place).get("group", {}))
     write_list(tree, held.place, listed(tree))
     tree.rename(held.container / NEW)
     held.publish(own | recorded(held.place), own)
+
+
+def _prune(steps: Steps) -> None:
+    """Remove what is of no complete step, such as of one that was killed."""
+    tree, files = steps.output, steps.files
+    for name in files_in(tree) - files:
+        if not (tree / name).is_dir():
+            (tree / name).unlink()
+    for path in sorted(tree.rglob("*"), reverse=True):
+        if path.is_dir() and not path.is_symlink() and not any(path.iterdir()):
+            path.rmdir()
 
 
 def _recorded_parts(place: Path, tree: Path) -> set[str]:
