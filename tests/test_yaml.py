@@ -306,8 +306,8 @@ def test_a_long_record_is_a_description_by_what_was_asked(tmp_path):
 
 
 def test_reasons_of_100_000_runs_are_within_the_limits():
-    assert RECORD.n_nodes - DESCRIPTION.n_nodes > 2 * 100_000
-    assert RECORD.n_bytes - DESCRIPTION.n_bytes > 100_000 * 150
+    assert RECORD.n_nodes - DESCRIPTION.n_nodes >= 2 * 100_000
+    assert RECORD.n_bytes - DESCRIPTION.n_bytes > 100_000 * 250
 
 
 @pytest.mark.parametrize("name", ["/dev/zero", "/dev/null", "directory", "fifo", "none", "a\0b"])
@@ -339,7 +339,7 @@ def test_what_the_shell_hands_over_is_read_to_the_limit(tmp_path):
     assert done.stdout == "{'a': 2}\n"
     with Path("/dev/zero").open("rb") as zeros:
         done = subprocess.run(command, stdin=zeros, capture_output=True, text=True, check=False)
-    assert "has more than 24 MB" in done.stderr
+    assert "has more than 32 MB" in done.stderr
 
 
 def test_a_file_is_not_read_further_than_it_may_be_long(tmp_path):

@@ -57,7 +57,7 @@ class Limits:
 DESCRIPTION = Limits("a description", 1_000_000, 20_000, 50)
 """What somebody writes by hand, or has a program write."""
 
-RECORD = Limits("a record of results", 24_000_000, 220_000, 50)
+RECORD = Limits("a record of results", 32_000_000, 220_000, 50)
 """What we write: a reason for each of 100,000 runs in no group, and all the rest beside."""
 
 

@@ -167,7 +167,7 @@ _RECORD = mapping(
 )
 _LISTS = {
     "datasets": mapping({"name": text, "type": text, "filename": text}),
-    "components": mapping({"name": text, "type": text}),
+    "components": mapping({"type": text}, {"name": text}),
 }
 
 
