@@ -49,11 +49,14 @@ class Steps:
     ----------
     entries : dict
         Step that is complete to its inputs and files.
+    is_changed : bool
+        Whether a step was done or discarded since these were read.
     """
 
     def __init__(self, output: Path):
         self.output = output
         self.entries: dict[str, Any] = {}
+        self.is_changed = False
         try:
             entries = read_yaml(self._file).get("steps")
         except ArchiveError:
@@ -62,7 +65,9 @@ class Steps:
             self.entries = {
                 name: entry
                 for name, entry in entries.items()
-                if isinstance(entry, dict) and all(_is_mapping(entry, k) for k in _PARTS)
+                if isinstance(entry, dict)
+                and all(_is_mapping(entry, k) for k in _PARTS)
+                and all(isinstance(file, str) and _is_inside(file) for file in entry["files"])
             }
 
     @property
@@ -144,6 +149,7 @@ class Steps:
             Runs of which files could not be read, and why: the step is not complete without.
         """
         checksums = {file: checksum(self.output / file) for file in sorted(files)}
+        self.is_changed = True
         self.entries[name] = {"inputs": dict(inputs), "files": checksums}
         if unread:
             self.entries[name]["unread"] = dict(unread)
@@ -154,11 +160,12 @@ class Steps:
         entry = self.entries.pop(name, None)
         if entry is None:
             return
+        self.is_changed = True
         self._write()
         directories = set()
         for file, value in entry["files"].items():
             path = self.output / file
-            if _is_inside(file) and path.is_file() and checksum(path) == value:
+            if path.is_file() and checksum(path) == value:
                 path.unlink()
                 directories.add(path.parent)
         for directory in directories - {self.output, self.directory}:
@@ -169,7 +176,6 @@ class Steps:
     def files(self) -> set[str]:
         """Files of all steps that are complete, their lists and records, relative to the output."""
         named = {file for entry in self.entries.values() for file in entry["files"]}
-        named = {file for file in named if _is_inside(file)}
         lists = {(Path(file).parent / LIST_FILE).as_posix() for file in named}
         # What a reduction has left that was interrupted.
         left = {path.name for path in self.output.glob(f"{LEFT}/") if path.is_dir()}
@@ -232,7 +238,9 @@ def opened_steps(
 
 def _publish(steps: Steps, before: Steps, held: Output) -> None:
     tree = steps.output
-    if steps.entries == before.entries and not any(tree.glob(LEFT)):
+    # Entries also differ where a run that was killed had done all, and had not said so.
+    is_changed = steps.is_changed or steps.entries != before.entries
+    if not (is_changed or any(tree.glob(LEFT))):
         return
     _prune(steps)
     own = before.files | _recorded_parts(held.place, tree)
