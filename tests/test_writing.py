@@ -154,6 +154,22 @@ def test_an_output_that_is_a_link_is_written_where_it_leads(scheme, tmp_path):
     assert (tmp_path / "disk" / "a").read_text() == "1"
 
 
+def test_a_directory_whose_parent_is_not_ours(tmp_path):
+    """Empty at first, such as a volume of a container: all that is needed stands in it."""
+    output = tmp_path / "parent" / "results"
+    output.mkdir(parents=True)
+    output.parent.chmod(0o555)
+    try:
+        write(output, {"a": "1"}, overwrite=False)
+        write(output, {"b": "2"})
+        (output / ".0123abcd.obscluster").mkdir()
+        write(output, {"c": "3"})
+    finally:
+        output.parent.chmod(0o755)
+    assert set(tree(output)) == {"c", LIST_FILE}
+    assert [path.name for path in output.parent.iterdir()] == ["results"]
+
+
 def test_whoever_stands_in_the_output_stays_in_it(tmp_path, monkeypatch):
     write(tmp_path / "results", {"a": "1"})
     monkeypatch.chdir(tmp_path / "results")

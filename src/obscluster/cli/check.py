@@ -52,13 +52,14 @@ def run(arguments: argparse.Namespace) -> int:
     from obscluster.check import check_archive, describe_findings, severity_counts
     from obscluster.engine import get_engine
     from obscluster.files.output import check_file
+    from obscluster.gadf.index import expand_path
     from obscluster.store import DataStore
 
     engine = get_engine(arguments.workers)
     # Before the work, not after it.
     data_store = DataStore.from_dir(*archive_of(arguments), strict=False)
     if arguments.output is not None:
-        manner = arguments.overwrite, arguments.force, data_store.base_dir
+        manner = arguments.overwrite, arguments.force, expand_path(arguments.archive)
         check_file(arguments.output, *manner)
     total = len(data_store.obs_ids)
     findings = check_archive(

@@ -27,7 +27,7 @@ from obscluster.files.checksums import (
     sealed,
 )
 from obscluster.files.exchange import NEW, files_in, move_in, publish, repair
-from obscluster.files.locks import beside, check_not_inside, locked, may_write
+from obscluster.files.locks import LOCK_SUFFIX, beside, check_not_inside, locked, may_write
 from obscluster.files.yaml import read_yaml
 
 __all__ = [
@@ -124,7 +124,8 @@ def check_output(output: Path, overwrite: bool = False, archive: Path | None = N
         raise RequestError(f"output {output}: is a file; name a directory")
     _check_place(output)
     check_outside(output, archive)
-    if output.is_dir() and any(output.iterdir()) and not overwrite:
+    # A lock, and what a writer that died has left, are no content.
+    if not overwrite and output.is_dir() and not all(map(_is_passing, output.iterdir())):
         raise RequestError(
             f"output {output}: is not empty; name a new directory, or pass --overwrite "
             "(overwrite=True) to replace the results in it"
@@ -456,6 +457,10 @@ def _recorded_before(directory: Path) -> dict[str, dict[str, str]]:
         plain = {name for name in names if isinstance(name, str) and Path(name).name == name}
         found[kind] = dict.fromkeys({*plain, record}, "")
     return found
+
+
+def _is_passing(path: Path) -> bool:
+    return path.name.startswith(".") and path.name.endswith((LOCK_SUFFIX, _SUFFIX))
 
 
 def _new_beside(place: Path) -> Path:

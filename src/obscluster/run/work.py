@@ -28,6 +28,7 @@ from obscluster.files.checksums import checksum
 from obscluster.files.exchange import link_or_copy
 from obscluster.files.output import results_directory
 from obscluster.files.yaml import plain, read_yaml, write_yaml
+from obscluster.gadf.index import expand_path
 from obscluster.grouping.base import RECORD_FILE, Grouping
 from obscluster.pipeline import (
     GroupResult,
@@ -111,7 +112,8 @@ def run_plan(
     selected = select_runs(plan.config)
     plan = replace(plan, config=with_features(plan.config, selected.obs_table))
     check_names(plan, selected)
-    with opened_steps(output, overwrite, selected.data_store.base_dir) as steps:
+    archive = expand_path(plan.config.archive_path)
+    with opened_steps(output, overwrite, archive) as steps:
         say(f"select: {len(selected.obs_table)} of {len(selected.data_store.obs_table)} runs")
         return Work(plan, steps.output, steps, plots, progress, say).run(selected)
 
