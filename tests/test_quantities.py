@@ -305,16 +305,17 @@ class TestOtherIndices:
         fits.HDUList(hdus).writeto(tmp_path / "mine.fits")
         return tmp_path
 
-    def test_by_options_and_in_a_description(self, one_file, tmp_path, monkeypatch):
+    def test_by_options_and_in_a_description(self, one_file, tmp_path_factory, monkeypatch):
+        place = tmp_path_factory.mktemp("outside")
         monkeypatch.setenv("INDEX", "mine")
         options = ["--obs-index", "$INDEX.fits[1]", "--hdu-index", "mine.fits[HDU_INDEX]"]
-        for command in (["info"], ["check"], ["init", "-o", str(tmp_path / "run.yaml")]):
+        for command in (["info"], ["check"], ["init", "-o", str(place / "run.yaml")]):
             assert main([command[0], str(one_file), *command[1:], *options]) == 0
-        block = yaml.safe_load((tmp_path / "run.yaml").read_text())["archive"]
+        block = yaml.safe_load((place / "run.yaml").read_text())["archive"]
         assert block["obs_index"] == "$INDEX.fits[1]"
-        output = ["-o", str(tmp_path / "o"), "--no-plots"]
+        output = ["-o", str(place / "o"), "--no-plots"]
         assert main(["group", str(one_file), "--offset", "0.5 deg", *output, *options]) == 0
-        assert main(["run", str(tmp_path / "o" / "groups.yaml"), "-o", str(tmp_path / "p")]) == 0
+        assert main(["run", str(place / "o" / "groups.yaml"), "-o", str(place / "p")]) == 0
 
     def test_text_that_is_not_ascii_comes_back(self, archive, tmp_path):
         def change(table):

@@ -22,6 +22,7 @@ from obscluster.cli import main
 from obscluster.cli import reduce as reduce_command
 from obscluster.config import make_config
 from obscluster.exceptions import ArchiveError, RequestError, SkippedRunWarning
+from obscluster.files.checksums import LIST_FILE
 from obscluster.grouping.base import Grouping
 from obscluster.pipeline import group_observations, write_results
 from obscluster.reduction import make_reduce_config, read_reduce_config
@@ -226,7 +227,8 @@ class TestReduction1D:
 
     def test_nothing_but_the_output_is_left(self, reduction):
         assert [path.name for path in reduction.directory.parent.iterdir()] == ["out"]
-        assert set(reduction.record["files"]) == {p.name for p in reduction.directory.iterdir()}
+        there = {p.name for p in reduction.directory.iterdir()}
+        assert {*reduction.record["files"], LIST_FILE} == there
 
     def test_the_target_can_be_told(self, groups, config, tmp_path):
         elsewhere = config.model_copy(update={"target": "nowhere"})
@@ -324,7 +326,9 @@ class TestResume:
         wider = make_reduce_config(COARSE | {"region": {"radius": "0.15 deg"}})
         result = reduce_groups(groups, wider, tmp_path / "out", overwrite=True)
         assert calls == ["group_1", "group_2"]
-        assert set(result.record["files"]) == {p.name for p in (tmp_path / "out").iterdir()}
+        assert {*result.record["files"], LIST_FILE} == {
+            p.name for p in (tmp_path / "out").iterdir()
+        }
         with pytest.raises(RequestError, match="keep_runs: true"):
             result.read_runs()
 
@@ -349,7 +353,7 @@ class TestFit:
     @pytest.mark.usefixtures("agg")
     def test_the_files(self, fit, reduction, tmp_path):
         files = write_fit(fit, reduction, tmp_path / "fit")
-        assert set(files) == {path.name for path in (tmp_path / "fit").iterdir()}
+        assert {*files, LIST_FILE} == {path.name for path in (tmp_path / "fit").iterdir()}
         record = yaml.safe_load((tmp_path / "fit" / "fit.yaml").read_text())
         assert record["success"] is True
         assert record["covariance"]["parameters"] == ["source.index", "source.amplitude"]

@@ -16,10 +16,12 @@ _VELA = (*_VELA, "-o", "groups", "--no-plots")
 _READ = ("-c", "from obscluster import Grouping; Grouping.read('groups')")
 _OVER = ("--overwrite",)
 _REPAIR = "from pathlib import Path; from obscluster.files.exchange import repair; repair(Path(%r))"
-_OPENED = """import warnings
+_OPENED = """import contextlib, warnings
 from obscluster import DataStore
+from obscluster.exceptions import ArchiveError
 warnings.simplefilter("ignore")
-DataStore.from_dir("archive")"""
+with contextlib.suppress(ArchiveError):
+    DataStore.from_dir("archive")"""
 _OPEN = ("-c", _OPENED)
 
 

@@ -164,7 +164,7 @@ def reserved(
 
 @contextmanager
 def _reserved(output: Path, check: Callable[[], None], keep: str | None = None) -> Iterator[Output]:
-    check()
+    _checked(output, check, keep)
     with _held(output) as held:
         repair(held.place)
         # Things may have changed until the lock was there.
@@ -307,7 +307,7 @@ def write_file(
     RequestError
         If it cannot be written, or another one is there that must not be replaced.
     """
-    check_file(path, overwrite, force, archive)
+    _checked(path, partial(check_file, path, overwrite, force, archive))
     data = content.encode() if isinstance(content, str) else content
     with _held(path) as held:
         check_file(path, overwrite, force, archive)
@@ -317,6 +317,8 @@ def write_file(
         try:
             new.write_bytes(sealed(data))
             new.replace(held.place)
+        except OSError as error:
+            raise RequestError(f"output {path}: cannot be written ({error.strerror})") from None
         finally:
             new.unlink(missing_ok=True)
 
@@ -361,6 +363,19 @@ def _held(output: Path) -> Iterator[Output]:
                 f"output {output}: cannot be written ({error.strerror or error})"
             ) from None
         yield Output(output, place, is_owner)
+
+
+def _checked(output: Path, check: Callable[[], None], keep: str | None = None) -> None:
+    """Check an output; also where that fails, what dead writers have left of it goes."""
+    try:
+        check()
+    except RequestError:
+        place = output.absolute().resolve()
+        if _left(place) or (place.parent / f".{place.name}{LOCK_SUFFIX}").exists():
+            with suppress(RequestError), _held(output) as held:
+                if held.is_owner:
+                    _sweep(held.place, keep)
+        raise
 
 
 def _remove_if_empty(directory: Path) -> None:
