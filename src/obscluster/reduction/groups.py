@@ -211,7 +211,7 @@ def _reduce_group(
     # No name of a group begins with a dot.
     staging = parts / f".{name}"
     shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir()
+    staging.mkdir(parents=True)
     with captured() as said:
         datasets = write_datasets(staging, stack)
     files = [name for dataset in datasets for name in dataset["files"]]
