@@ -63,6 +63,9 @@ class Writer:
         Module without which the command cannot run.
     journal : bool
         Whether files are put in place one by one under either scheme.
+    steps : bool
+        Whether a signal that can be handled may end it between steps: those that are complete are
+        put in place, and the next start makes the others.
     """
 
     name: str
@@ -74,6 +77,7 @@ class Writer:
     own: str = ""
     needs: str = "obscluster"
     journal: bool = False
+    steps: bool = False
 
 
 @dataclass
@@ -385,6 +389,8 @@ class Campaign:
             kill.state = "new"
         elif inside == self._inside(self.old):
             kill.state = "old"
+        elif self.writer.steps and signum != signal.SIGKILL:
+            kill.state = "new"
         else:
             different = _differences(inside, self._inside(self.old))
             kill.problems.append(f"neither old nor new: {different} are not the old ones")

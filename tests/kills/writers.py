@@ -96,7 +96,7 @@ WRITERS = [
         reader=_READ,
         own="groups",
     ),
-    Writer("run", _RUN_COMMAND, ("results",), (_ARCHIVE, _RUN_REPORT)),
+    Writer("run", _RUN_COMMAND, ("results",), (_ARCHIVE, _RUN_REPORT), steps=True),
     Writer(
         "run over others",
         (*_RUN_COMMAND, *_OVER),
@@ -104,6 +104,7 @@ WRITERS = [
         (_ARCHIVE, _RUN_OTHERS, _RUN_COMMAND, _RUN_GROUPS),
         reader=("-c", _READ[1].replace("groups'", "results'")),
         own="results",
+        steps=True,
     ),
     Writer(
         "run, description changed",
@@ -112,6 +113,7 @@ WRITERS = [
         (_ARCHIVE, _RUN_OTHERS, _RUN_COMMAND, _RUN_GROUPS),
         reader=("-c", _READ[1].replace("groups'", "results'")),
         own="results",
+        steps=True,
     ),
     Writer(
         "run with reduce and fit",
@@ -119,6 +121,7 @@ WRITERS = [
         ("results",),
         (_ARCHIVE, _file("run.yaml", _RUN_REDUCE)),
         needs="gammapy",
+        steps=True,
     ),
     Writer("assign", ("assign", "groups", "archive", "-o", "more"), ("more",), (_ARCHIVE, _GROUPS)),
     Writer(
