@@ -80,6 +80,12 @@ class Output:
             self._container.mkdir()
         return self._container
 
+    def staging(self) -> Path:
+        """A new directory, for what `publish` puts in place."""
+        path = self.container / NEW
+        path.mkdir()
+        return path
+
     def kept(self, name: str, fill: Callable[[Path], object] | None = None) -> Path:
         """Directory in the container that is that of an earlier writer, if it has left one.
 
@@ -215,8 +221,7 @@ def results_directory(
         As `reserved`, or if a file is in the way that is not recorded as ours.
     """
     with reserved(output, overwrite, archive) as held:
-        staging = held.container / NEW
-        staging.mkdir()
+        staging = held.staging()
         yield staging
         kinds = listed(held.place) or _recorded_before(held.place)
         ours = recorded(held.place) | set(drop)
@@ -243,8 +248,7 @@ def replaced_directory(output: Path, check: Callable[[], None]) -> Iterator[Path
         A new directory. It is removed if an error occurs.
     """
     with _reserved(output, check) as held:
-        staging = held.container / NEW
-        staging.mkdir()
+        staging = held.staging()
         yield staging
         check()
         there = files_in(held.place) if held.place.is_dir() else set()
@@ -272,8 +276,7 @@ def added_files(
         A new directory. It is removed if an error occurs.
     """
     with _reserved(directory, check) as held:
-        staging = held.container / NEW
-        staging.mkdir()
+        staging = held.staging()
         yield staging
         check()
         held.place.mkdir(exist_ok=True)
