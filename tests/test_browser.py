@@ -27,6 +27,7 @@ from pages import (
     select,
     set_number,
     table_rows,
+    wait_until,
 )
 from tiled import tile
 
@@ -87,7 +88,7 @@ def test_a_box_in_a_plot_marks_the_runs_everywhere(page):
     page.mouse.move(0.5 * (left + right), box["y"] + 120, steps=3)
     page.mouse.move(right, box["y"] + box["height"] - 60, steps=3)
     page.mouse.up()
-    page.wait_for_function("document.querySelectorAll('#table tr[aria-selected=true]').length > 0")
+    wait_until(page, "document.querySelectorAll('#table tr[aria-selected=true]').length > 0")
     shown = runs(page)
     assert 0 < len(shown["selected"]) < len(shown["ids"])
     assert marked(page) == sorted(shown["ids"][row] for row in shown["selected"])
@@ -289,7 +290,7 @@ def test_five_thousand_runs_open_quickly(browser, small_archive, tmp_path):
         # Of all these rows, only those exist that can be seen.
         assert len(table_rows(page)) < 100
         page.evaluate("document.getElementById('table').scrollTop = 1e9")
-        page.wait_for_function("document.querySelector('#table tr[data-row=\"4999\"]') !== null")
+        page.wait_for_selector('#table tr[data-row="4999"]', state="attached")
         page.fill("#search", "24321")
         assert [obs_id for _, obs_id, _ in table_rows(page)] == ["24321"]
         set_number(page, 9)

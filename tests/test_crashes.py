@@ -61,7 +61,8 @@ def test_leftovers_of_the_future(server):
     """The clock goes back between the kill and the next start."""
 
     def in_future(box):
-        for path in (box, *box.rglob("*")):
+        # The archive is not touched: a cache knows its files by their dates.
+        for path in (one for one in box.rglob("*") if box / "archive" not in (one, *one.parents)):
             os.utime(path, (2**32 - 1,) * 2, follow_symlinks=False)
 
     (writer,) = (writer for writer in WRITERS if writer.name == "group with a cache")

@@ -27,6 +27,7 @@ from pages import (
     set_number,
     spot,
     table_rows,
+    wait_until,
     watched,
 )
 
@@ -175,7 +176,7 @@ def use_links(page):
         target = link.get_attribute("href")
         link.focus()
         page.keyboard.press("Enter")
-        page.wait_for_function("target => location.hash === target", arg=target)
+        wait_until(page, "target => location.hash === target", target)
         assert page.locator(target).count() == 1
 
 
@@ -220,8 +221,10 @@ def drag(page, *points):
 
 
 def selected(page, at_least=1):
-    page.wait_for_function(
-        "n => document.querySelectorAll('#table tr[aria-selected=true]').length >= n", arg=at_least
+    wait_until(
+        page,
+        "n => document.querySelectorAll('#table tr[aria-selected=true]').length >= n",
+        at_least,
     )
     return runs(page)["selected"]
 
@@ -241,9 +244,9 @@ def use_plot(page, plot):
         else:
             page.mouse.move(x, y)
             page.mouse.wheel(0, -120)
-        page.wait_for_function(moved, arg=[plot, before[0]])
+        wait_until(page, moved, [plot, before[0]])
         tool(page, plot, "Reset")
-        page.wait_for_function(back, arg=[plot, before[0]])
+        wait_until(page, back, [plot, before[0]])
         assert ranges(page, plot) == before
     tool(page, plot, "Wheel Zoom")
     for use in ("Lasso Select", "Box Select"):

@@ -607,8 +607,10 @@ class TestReduction:
         dated = {name for name in first if name.startswith("datasets/pha_obs")} | {
             "datasets/datasets.yaml",
             "datasets/models.yaml",
+            "datasets/obscluster.sha256",
             "datasets/reduction.yaml",
             "fit/models.yaml",
+            "fit/obscluster.sha256",
             "fit/fit.yaml",
             "steps/steps.yaml",
         }
@@ -626,6 +628,7 @@ def _undated(name, content):
         r"date: .*",
         r"checksum: .*",
         r"[\w/.]+: sha256:.*",
+        r"[0-9a-f]{64}  .*",
         r"seconds: .*",
         r"reduction: .*",
         r"workers: .*",

@@ -66,6 +66,11 @@ class Writer:
     steps : bool
         Whether a signal that can be handled may end it between steps: those that are complete are
         put in place, and the next start makes the others.
+    parts : bool
+        Whether what is complete when a signal ends it may stay beside the output, for the next
+        start.
+    deaf : tuple of signal
+        Signals that end it at once, as they do any Python code that has not asked for them.
     """
 
     name: str
@@ -78,6 +83,8 @@ class Writer:
     needs: str = "obscluster"
     journal: bool = False
     steps: bool = False
+    parts: bool = False
+    deaf: tuple[signal.Signals, ...] = ()
 
 
 @dataclass
@@ -375,7 +382,7 @@ class Campaign:
         return self._judge(kill, scheme, signal.SIGKILL)
 
     def _judge(self, kill: Kill, scheme: str, signum: signal.Signals) -> Kill:
-        if signum != signal.SIGKILL:
+        if signum not in (signal.SIGKILL, *self.writer.deaf) and not self.writer.parts:
             self._note_leftovers(kill)
         environment = SCHEMES[scheme]
         reads = scheme == "journal" and self._inside(self.old)
@@ -389,7 +396,7 @@ class Campaign:
             kill.state = "new"
         elif inside == self._inside(self.old):
             kill.state = "old"
-        elif self.writer.steps and signum != signal.SIGKILL:
+        elif self.writer.steps and signum not in (signal.SIGKILL, *self.writer.deaf):
             kill.state = "new"
         else:
             different = _differences(inside, self._inside(self.old))

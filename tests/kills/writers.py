@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 from kills.campaign import Writer
 
 __all__ = ["WRITERS"]
@@ -194,7 +196,7 @@ WRITERS = [
         ("found.ecsv",),
         (_ARCHIVE, ("check", "archive", "-o", "found.ecsv"), _LESS),
     ),
-    Writer("reduce", _REDUCTION, ("datasets",), _REDUCIBLE, needs="gammapy"),
+    Writer("reduce", _REDUCTION, ("datasets",), _REDUCIBLE, needs="gammapy", parts=True),
     Writer(
         "reduce over others",
         (*_REDUCTION, *_OVER),
@@ -203,6 +205,7 @@ WRITERS = [
         reader=_READ_DATASETS,
         own="datasets",
         needs="gammapy",
+        parts=True,
     ),
     Writer("fit", _FIT, ("datasets/fit",), (*_REDUCIBLE, _REDUCTION), needs="gammapy"),
     Writer(
@@ -221,11 +224,13 @@ WRITERS = [
         (_ARCHIVE, (*_GROUPS[:-2], "source", "--no-plots"), (*_OTHERS, "--no-plots")),
         reader=_READ,
         own="groups",
+        deaf=(signal.SIGTERM,),
     ),
     Writer(
         "picture over another",
         ("-c", _PICTURE.replace("NUMBER", "2")),
         ("picture.png",),
         (("-c", _PICTURE.replace("NUMBER", "3")),),
+        deaf=(signal.SIGTERM,),
     ),
 ]

@@ -17,10 +17,11 @@ import shutil
 import sys
 from collections.abc import Collection
 from contextlib import suppress
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from obscluster.exceptions import ArchiveError, RequestError
-from obscluster.files.locks import beside, check_nobody_below, locked
+from obscluster.files.locks import beside, check_nobody_below, completed, locked
 
 __all__ = ["NEW", "carry", "files_in", "link_or_copy", "move_in", "publish", "repair"]
 
@@ -216,11 +217,7 @@ def move_in(container: Path, place: Path, new: set[str], stale: set[str]) -> Non
     draft = container / "journal"
     draft.write_text(json.dumps(content), encoding="utf-8")
     draft.rename(place / JOURNAL)
-    try:
-        _finish(place)
-    except KeyboardInterrupt:
-        _finish(place)
-        raise
+    completed(partial(_finish, place))
 
 
 def _finish(place: Path) -> None:

@@ -9,16 +9,25 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 
 from obscluster.exceptions import RequestError
 
-__all__ = ["LOCK_SUFFIX", "beside", "check_nobody_below", "check_not_inside", "locked", "may_write"]
+__all__ = [
+    "LOCK_SUFFIX",
+    "beside",
+    "check_nobody_below",
+    "check_not_inside",
+    "completed",
+    "locked",
+    "may_write",
+]
 
 LOCK_SUFFIX = ".obscluster.lock"
 
@@ -38,6 +47,15 @@ def may_write(directory: Path) -> bool:
 def beside(place: Path) -> bool:
     """Whether what is needed to write an output can stand beside it, rather than in it."""
     return not place.is_dir() or (may_write(place.parent) and not os.path.ismount(place))
+
+
+def completed(function: Callable[[], object]) -> None:
+    """Call what may be called twice; an interrupt that arrives meanwhile is raised after it."""
+    try:
+        function()
+    except KeyboardInterrupt:
+        function()
+        raise
 
 
 @contextmanager
@@ -85,10 +103,17 @@ def locked(place: Path, wait: float = 0) -> Iterator[bool]:
         yield is_owner
     finally:
         if is_owner:
-            # While it is held: whoever waits for this file sees that it is gone, and makes another.
-            with suppress(OSError):
-                path.unlink()
-        lock.release()
+            completed(partial(_give_up, lock, path))
+        else:
+            lock.release()
+
+
+def _give_up(lock: BaseFileLock, path: Path) -> None:
+    if lock.is_locked:
+        # While it is held: whoever waits for this file sees that it is gone, and makes another.
+        with suppress(OSError):
+            path.unlink()
+    lock.release()
 
 
 def check_not_inside(place: Path) -> None:

@@ -27,7 +27,14 @@ from obscluster.files.checksums import (
     sealed,
 )
 from obscluster.files.exchange import NEW, files_in, move_in, publish, repair
-from obscluster.files.locks import LOCK_SUFFIX, beside, check_not_inside, locked, may_write
+from obscluster.files.locks import (
+    LOCK_SUFFIX,
+    beside,
+    check_not_inside,
+    completed,
+    locked,
+    may_write,
+)
 from obscluster.files.yaml import read_yaml
 
 __all__ = [
@@ -323,7 +330,7 @@ def write_file(
         except OSError as error:
             raise RequestError(f"output {path}: cannot be written ({error.strerror})") from None
         finally:
-            new.unlink(missing_ok=True)
+            completed(partial(new.unlink, missing_ok=True))
 
 
 def check_file(
@@ -514,9 +521,9 @@ def _sweep(place: Path, keep: str | None) -> None:
 
 def _discard(held: Output, keep: str | None) -> None:
     if held.is_owner:
-        _sweep(held.place, keep)
+        completed(partial(_sweep, held.place, keep))
     elif held._container is not None:
-        _remove(held._container)
+        completed(partial(_remove, held._container))
 
 
 def _remove(path: Path) -> None:

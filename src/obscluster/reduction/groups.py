@@ -118,7 +118,12 @@ def reduce_groups(
         for name in _reduce(todo, plan, data_store, keys, parts, progress):
             done[name] = parts / name
         places = {name: place for name, place in done.items() if place is not None}
-        record = _write(output, overwrite, places, plan, data_store)
+        made = {name: read_part(place / GROUP_FILE) for name, place in places.items()}
+        if not any(group["obs_ids"] for group in made.values()):
+            # There is nothing in it with which the next start could go on.
+            shutil.rmtree(parts)
+            raise RequestError(_none_reduced(made))
+        record = _write(output, overwrite, places, made, plan, data_store)
     return Reduction(output, record)
 
 
@@ -232,19 +237,21 @@ def _reduce_group(
     staging.rename(parts / name)
 
 
+def _none_reduced(groups: Mapping[str, dict[str, Any]]) -> str:
+    reasons = {why for group in groups.values() for why in group["skipped"].values()}
+    more = " ..." if len(reasons) > 3 else ""
+    return f"no run can be reduced: {'; '.join(sorted(reasons)[:3])}{more}"
+
+
 def _write(
     output: Path,
     overwrite: bool,
     places: Mapping[str, Path],
+    groups: Mapping[str, dict[str, Any]],
     plan: Plan,
     data_store: DataStore,
 ) -> dict[str, Any]:
     """Put the groups together, and make them appear at once."""
-    groups = {name: read_part(place / GROUP_FILE) for name, place in places.items()}
-    if not any(group["obs_ids"] for group in groups.values()):
-        reasons = {why for group in groups.values() for why in group["skipped"].values()}
-        more = " ..." if len(reasons) > 3 else ""
-        raise RequestError(f"no run can be reduced: {'; '.join(sorted(reasons)[:3])}{more}")
     record: dict[str, Any] = {
         "obscluster": "reduction of groups",
         "versions": {**versions(), "gammapy": version("gammapy")},
