@@ -74,9 +74,10 @@ def test_is_heard_where_it_is_lost_twice():
     assert outcome(body + "\n    time.sleep(60)")[0] == 130
 
 
-def test_arrives_too_late_for_a_command_that_is_done():
-    # So that it is too late on any machine.
-    assert outcome("interrupts._PAUSE = 30; " + IN_A_CALLBACK) == (0, "")
+def test_a_command_that_is_done_before_it_is_repeated_ends_as_interrupted():
+    # So that it is too late on any machine. A loop of a shell must end, too.
+    code, error = outcome("interrupts._PAUSE = 30; " + IN_A_CALLBACK)
+    assert (code, error) == (130, "obscluster: interrupted; all was done already\n")
 
 
 def test_other_errors_are_told_as_before():

@@ -266,10 +266,10 @@ def test_without_the_archive_it_says_what_is_missing(results, tmp_path):
         write_report(copy)
     page = write_report(copy, trust=True).read_text("utf-8")
     assert "No responses against energy: the archive is not where it was" in page
-    page = write_report(copy, archive=archive, trust=True, overwrite=True).read_text("utf-8")
+    page = write_report(copy, archive=archive, trust=True).read_text("utf-8")
     assert "No responses against energy" not in page
     with pytest.raises(ArchiveError, match="nowhere"):
-        write_report(copy, archive=str(tmp_path / "nowhere"), trust=True, overwrite=True)
+        write_report(copy, archive=str(tmp_path / "nowhere"), trust=True)
 
 
 def test_runs_of_no_group_and_their_reasons(small_archive, tmp_path):

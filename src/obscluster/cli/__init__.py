@@ -89,7 +89,9 @@ def _run(arguments: argparse.Namespace) -> int:
         except KeyboardInterrupt as error:
             number = getattr(error, "number", signal.SIGINT)
             what = "interrupted" if number == signal.SIGINT else "terminated"
-            say(f"obscluster: {what}; {arguments.interrupted}", error=True)
+            is_late = getattr(error, "is_late", False)
+            then = "all was done already" if is_late else arguments.interrupted
+            say(f"obscluster: {what}; {then}", error=True)
             return 128 + number
         except BrokenPipeError:
             # The reader of our output, such as `head`, has seen enough.

@@ -33,11 +33,14 @@ class Interrupt(KeyboardInterrupt):
         The signal.
     on_end : callable
         The function.
+    is_late : bool
+        Whether all was done already.
     """
 
-    def __init__(self, number: int, on_end: Callable[[], None]):
+    def __init__(self, number: int, on_end: Callable[[], None], is_late: bool = False):
         super().__init__()
         self.number = number
+        self.is_late = is_late
         self._on_end = on_end
 
     def __del__(self) -> None:
@@ -88,6 +91,10 @@ def no_interrupt_lost() -> Iterator[None]:
         if asked:
             raise Interrupt(asked, _nothing) from error
         raise
+    else:
+        # It was dropped so late that there was no time to repeat it.
+        if asked:
+            raise Interrupt(asked, _nothing, is_late=True)
     finally:
         is_over = True
         signal.setitimer(signal.ITIMER_REAL, 0)
