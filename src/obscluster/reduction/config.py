@@ -52,7 +52,7 @@ def _quantity(unit: str, example: str) -> Callable[[str], str]:
 
 Angle = Annotated[str, AfterValidator(_quantity("deg", "0.11 deg"))]
 Energy = Annotated[str, AfterValidator(_quantity("TeV", "1 TeV"))]
-SafeMethod = Literal["aeff-max", "aeff-default", "edisp-bias", "offset-max", "bkg-peak"]
+SafeMethod = Literal["aeff-max", "aeff-default", "edisp-bias", "offset-max", "bkg-peak", "counts"]
 
 
 class EnergyConfig(Strict):
@@ -111,13 +111,15 @@ class ExclusionConfig(Strict):
 class SafeMaskConfig(Strict):
     """Which energies and offsets of a run are used, see Gammapy's ``SafeMaskMaker``.
 
-    ``methods`` are ``aeff-max`` unless told, and in 3D ``offset-max`` too.
+    ``methods`` are ``aeff-max`` unless told, and in 3D ``offset-max`` too. ``counts`` takes
+    energies at which a run has at least ``min_counts`` expected OFF counts, in 1D.
     """
 
     methods: tuple[SafeMethod, ...] | None = None
     aeff_percent: float = Field(default=10.0, ge=0, lt=100)
     bias_percent: float = Field(default=10.0, gt=0)
     offset_max: Angle = "2.5 deg"
+    min_counts: float = Field(default=5.0, gt=0)
 
 
 class BackgroundConfig(Strict):
@@ -169,6 +171,8 @@ class ReduceConfig(Strict):
     exclusion: ExclusionConfig = ExclusionConfig()
     safe_mask: SafeMaskConfig = SafeMaskConfig()
     background: BackgroundConfig = BackgroundConfig()
+    # As Gammapy stacks, a stack may predict other counts than its runs.
+    stack: Literal["exact", "gammapy"] = "exact"
     keep_runs: bool = False
     fit: FitConfig = FitConfig()
     workers: PositiveInt = 1
@@ -182,6 +186,8 @@ class ReduceConfig(Strict):
                 f"background.method {self.background.method} is not for kind {self.kind}; "
                 f"expected one of {', '.join(allowed)}"
             )
+        if self.kind == "3d" and "counts" in self.safe_methods:
+            raise ValueError("safe_mask.methods counts is for kind 1d, which has OFF counts")
         return self
 
     @property

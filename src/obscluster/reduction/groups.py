@@ -205,7 +205,7 @@ def _reduce_group(
         reason = outcome.reason
         if not reason:
             with captured() as said:
-                reason = stack.add(outcome.dataset)
+                reason = stack.add(outcome.dataset, _conditions(data_store, outcome.obs_id))
             messages.update(said)
         if reason:
             why = why_unread(data_store, outcome.obs_id)
@@ -218,13 +218,14 @@ def _reduce_group(
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
     with captured() as said:
+        content = stack.summary()
         datasets = write_datasets(staging, stack)
     files = [name for dataset in datasets for name in dataset["files"]]
     record = {
         "key": key,
         "obs_ids": stack.obs_ids,
         "livetime": f"{stack.livetime.to_value(u.h):.4f} h",
-        **stack.summary(),
+        **content,
         "skipped": dict(sorted(skipped.items())),
         # Of these the group is not complete, and is not kept.
         **({"unread": sorted(unread)} if unread else {}),
@@ -235,6 +236,12 @@ def _reduce_group(
     write_yaml(staging / GROUP_FILE, record)
     shutil.rmtree(parts / name, ignore_errors=True)
     staging.rename(parts / name)
+
+
+def _conditions(data_store: DataStore, obs_id: int) -> dict[str, float]:
+    """What the dataset of a group keeps of its runs; NaN where it is not known."""
+    run = data_store.obs(obs_id)
+    return {name: float(run.quantity(name).value.value) for name in ("ZEN_PNT", "MUONEFF")}
 
 
 def _none_reduced(groups: Mapping[str, dict[str, Any]]) -> str:

@@ -10,18 +10,50 @@ from astropy.coordinates import SkyCoord
 from gammapy.data import Observation
 from gammapy.makers import SafeMaskMaker
 from numpy.typing import NDArray
+from scipy.optimize import isotonic_regression
+from scipy.special import xlogy
 
 from obscluster.reduction.config import ReduceConfig
 
-__all__ = ["AreaSafeMaskMaker", "safe_mask_maker"]
+__all__ = ["AreaSafeMaskMaker", "expected_off", "safe_mask_maker"]
 
 
 class AreaSafeMaskMaker(SafeMaskMaker):
-    """Gammapy's maker, which also knows runs whose area is above the limit from the beginning.
+    """Gammapy's maker, which also knows expected counts, and areas above the limit from the start.
 
     Gammapy uses energies from where the area first crosses the limit. If the axis begins above the
     turn-on, that is where the area falls at its upper end, and nothing is left of the run.
+
+    Parameters
+    ----------
+    min_counts : float
+        With the method "counts": OFF counts that are expected at least in a bin that is used, see
+        `expected_off`.
+    **kwargs
+        As `gammapy.makers.SafeMaskMaker`.
     """
+
+    available_methods = SafeMaskMaker.available_methods | {"counts"}
+
+    def __init__(self, min_counts: float = 0.0, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.min_counts = min_counts
+
+    def run(self, dataset: Any, observation: Observation | None = None) -> Any:
+        """The dataset with its safe mask.
+
+        Parameters
+        ----------
+        dataset, observation
+            The run.
+        """
+        dataset = super().run(dataset, observation)
+        if "counts" in self.methods:
+            expected = expected_off(dataset.counts_off.data.ravel())
+            dataset.mask_safe.data &= (expected >= self.min_counts).reshape(
+                dataset.counts.data.shape
+            )
+        return dataset
 
     def make_mask_energy_aeff_max(
         self, dataset: Any, observation: Observation | None = None
@@ -44,6 +76,37 @@ class AreaSafeMaskMaker(SafeMaskMaker):
         return super().make_mask_energy_aeff_max(dataset, observation)
 
 
+def expected_off(counts: NDArray[Any]) -> NDArray[np.float64]:
+    """OFF counts that are expected where some were counted.
+
+    A bin must not be judged by its own fluctuation. The background falls with energy above its
+    peak and rises below it, so that the curve of that kind which is nearest to the counts tells
+    more than each of them does (isotonic regression, which for Poisson counts is the most likely
+    one; Barlow et al. 1972, Statistical Inference under Order Restrictions).
+
+    Parameters
+    ----------
+    counts : array-like
+        OFF counts, shape (n_energies,).
+
+    Returns
+    -------
+    expected : `~numpy.ndarray`
+        Shape (n_energies,), with the same sum.
+    """
+    values = np.asarray(counts, dtype=float)
+    fits = (
+        np.concatenate(
+            [
+                isotonic_regression(values[:top]).x if top else [],
+                isotonic_regression(values[top:], increasing=False).x,
+            ]
+        )
+        for top in range(len(values))
+    )
+    return np.asarray(max(fits, key=lambda fit: float(xlogy(values, fit).sum())))
+
+
 def safe_mask_maker(config: ReduceConfig, position: SkyCoord) -> AreaSafeMaskMaker:
     """Maker of the mask that is asked for.
 
@@ -57,6 +120,7 @@ def safe_mask_maker(config: ReduceConfig, position: SkyCoord) -> AreaSafeMaskMak
     asked = config.safe_mask
     return AreaSafeMaskMaker(
         methods=list(config.safe_methods),
+        min_counts=asked.min_counts,
         aeff_percent=asked.aeff_percent,
         bias_percent=asked.bias_percent,
         offset_max=u.Quantity(asked.offset_max),
