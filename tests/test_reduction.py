@@ -478,7 +478,7 @@ class TestFact:
         assert (counts[1] >= circle).all()
         assert counts[1].sum() > circle.sum() > 0
         stack = GroupStack("group_1", plan)
-        stack.add(dataset)
+        stack.add(dataset, {})
         write_datasets(tmp_path, stack)
         again = SpectrumDatasetOnOff.read(tmp_path / "pha_obsgroup_1.fits")
         assert_array_equal(again.counts.data, dataset.to_masked().counts.data)

@@ -130,7 +130,7 @@ def expected_counts(observation: Observation, task: Task) -> RunCounts:
     offsets = [run.offset_for(irf) if irf is not None else 0.0 for irf in (aeff, edisp, psf)]
     where = (offsets[0], offsets[1], offsets[2])
     s, d = signal(task.source, binning, aeff, edisp, psf, where, livetime, run.remark)
-    safe = safe_bins(run, task.safe, task.fraction, binning, offsets[0])
+    safe = safe_bins(run, task.safe, task.fraction, binning, (offsets[0], offsets[2]), psf)
     cut = None if binning.ring_edges else _cut(run, binning)
     if cut is not None and not cut.all():
         run.remark(

@@ -5,18 +5,29 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from obscluster.features.area import area_threshold
 from obscluster.features.base import NotComputableError, Run
 from obscluster.features.information.binning import Binning
+from obscluster.features.information.expectation import effective_area
+from obscluster.features.information.rings import disc_fractions
+from obscluster.gadf.irf import IRF
 
-__all__ = ["safe_bins"]
+__all__ = ["area_threshold_on_axis", "safe_bins"]
 
 # A bin that begins at the threshold must not fall out by a rounding error (single precision).
 _SLACK = 1e-6
+_TINY = np.finfo(float).tiny
+# Bins of true energy to one of reconstructed energy, and how far they reach beyond those: where
+# Gammapy's datasets, as `obscluster.reduction` makes them, hold the area.
+_FINER = 2
 
 
 def safe_bins(
-    run: Run, method: str, fraction: float, binning: Binning, offset: float
+    run: Run,
+    method: str,
+    fraction: float,
+    binning: Binning,
+    offsets: tuple[float, float],
+    psf: IRF | None,
 ) -> NDArray[np.bool_]:
     """Bins that lie within the safe energies as a whole.
 
@@ -29,9 +40,12 @@ def safe_bins(
     fraction : float
         Fraction of the maximum area.
     binning : `~obscluster.features.information.binning.Binning`
-        The bins.
-    offset : float
-        Offset of the source in degrees.
+        The bins. Of a single circle, the area is that of the events in it, as for a spectrum with
+        containment correction; of several rings, it is that of all.
+    offsets : (float, float)
+        Offset of the source in degrees, for area and PSF.
+    psf : `~obscluster.gadf.irf.IRF` or None
+        None if the effective area holds a directional cut.
 
     Returns
     -------
@@ -47,7 +61,11 @@ def safe_bins(
     if method == "index":
         lo, hi = run.value("SAFE_ENERGY_LO"), run.value("SAFE_ENERGY_HI")
     elif method == "aeff-max" and fraction > 0:
-        lo = _threshold(run, fraction, offset)
+        energies = _true_centers(binning)
+        area = effective_area(run.irf("aeff"), energies, offsets[0])
+        if psf is not None and len(binning.ring_edges) == 2 and binning.rings[0] == 0:
+            area = area * disc_fractions(psf, energies, offsets[1], binning.rings[1:])[0][:, 0]
+        lo = area_threshold_on_axis(energies, area, fraction)
     edges = binning.energies
     safe = (edges[:-1] >= lo * (1 - _SLACK)) & (edges[1:] <= hi * (1 + _SLACK))
     if not safe.any():
@@ -57,11 +75,38 @@ def safe_bins(
     return np.repeat(safe, binning.n_rings)
 
 
-def _threshold(run: Run, fraction: float, offset: float) -> float:
-    """Threshold in TeV, zero where the area is above it at the lowest energy."""
-    aeff = run.irf("aeff")
-    try:
-        return area_threshold(aeff, offset, fraction)
-    except NotComputableError:
-        # The other reason, an area of zero, has been met before.
-        return 0.0
+def _true_centers(binning: Binning) -> NDArray[np.float64]:
+    lo, hi = binning.energies[0], binning.energies[-1]
+    per_decade = _FINER * binning.n_energies / np.log10(hi / lo)
+    lo, hi = lo / _FINER, hi * _FINER
+    # Rounding must not add a bin.
+    n_bins = int(np.ceil(np.round(per_decade * np.log10(hi / lo), 6)))
+    edges = np.geomspace(lo, hi, n_bins + 1)
+    return np.asarray(np.sqrt(edges[1:] * edges[:-1]))
+
+
+def area_threshold_on_axis(
+    energies: NDArray[np.float64], area: NDArray[np.float64], fraction: float
+) -> float:
+    """Energy from which an area that is known at some energies is above a part of its maximum.
+
+    Parameters
+    ----------
+    energies, area : `~numpy.ndarray`
+        Shape (n,).
+    fraction : float
+        The part.
+
+    Returns
+    -------
+    energy : float
+        Where a line between neighbours, in the logarithms of both, first crosses the limit; the
+        first energy with an area if it is above the limit there.
+    """
+    above = int(np.argmax(area >= fraction * area.max()))
+    seen = int(np.argmax(area > 0))
+    if above == seen:
+        return float(energies[above])
+    y = np.log(np.maximum(area[above - 1 : above + 1], _TINY))
+    at = np.interp(np.log(fraction * area.max()), y, np.log(energies[above - 1 : above + 1]))
+    return float(np.exp(at))
