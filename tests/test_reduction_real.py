@@ -42,11 +42,13 @@ from obscluster.reduction.messages import captured
 POSITION = SkyCoord(329.71693826, -30.2255890, unit="deg")
 # Coarse maps; benchmarks/reduction.py has finer ones.
 SPECTRA = {
+    "stack": "gammapy",
     "energy": {"min": "0.2 TeV", "max": "20 TeV", "bins_per_decade": 10},
     "energy_true": {"min": "0.1 TeV", "max": "40 TeV", "bins_per_decade": 20},
     "region": {"radius": "0.11 deg"},
 }
 MAPS = {
+    "stack": "gammapy",
     "kind": "3d",
     "energy": {"min": "0.5 TeV", "max": "10 TeV", "bins_per_decade": 3},
     "energy_true": {"min": "0.25 TeV", "max": "20 TeV", "bins_per_decade": 5},
