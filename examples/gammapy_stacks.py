@@ -1,6 +1,6 @@
-"""Does the stack of two runs predict what the runs predict? Gammapy alone.
+"""Does the stack of three runs predict what the runs predict? Gammapy alone, see docs/stacks.md.
 
-python stacks.py $GAMMAPY_DATA/hess-dl3-dr1
+python gammapy_stacks.py $GAMMAPY_DATA/hess-dl3-dr1
 """
 
 import sys
@@ -30,6 +30,7 @@ def signal(dataset, model):
 
 
 def compare(runs, model):
+    """Print how far the stack is from the sum of its runs."""
     total = sum(signal(run, model) for run in runs)
     stack = signal(Datasets(runs).stack_reduce(name="stack"), model)
     with np.errstate(invalid="ignore"):

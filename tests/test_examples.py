@@ -102,3 +102,21 @@ def test_the_description_of_pks_2155(hess_dr1, tmp_path, monkeypatch, capsys):
     out = capsys.readouterr().out
     assert "21 observations, 9.2 h, in 2 groups" in out
     assert (output / "assessment" / "losses.ecsv").exists()
+
+
+def test_gammapy_stacks(hess_dr1, tmp_path):
+    """What docs/stacks.md says of Gammapy; if it fails, Gammapy was mended."""
+    pytest.importorskip("gammapy")
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / "gammapy_stacks.py", hess_dr1],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+    )
+    spectra, maps = (
+        [float(value) for value in re.findall(r"-?\d+\.\d*", line)]
+        for line in done.stdout.splitlines()
+    )
+    assert max(map(abs, spectra)) > 2
+    assert max(map(abs, maps)) > 5
