@@ -1,4 +1,8 @@
-"""Gammapy's view of an archive and of the groups in it."""
+"""Gammapy's view of an archive and of the groups in it.
+
+Gammapy makes its objects from tables that this package has read, which takes a fraction of the
+time; what cannot be read so that the numbers are the same, Gammapy reads by itself.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +11,32 @@ import warnings
 import zlib
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from pathlib import Path
+from typing import Any
 
 import gammapy.data
-from gammapy.data import Observation, Observations
+import numpy as np
+from astropy import units as u
+from astropy.io.fits import connect
+from astropy.table import Column, Table
+from gammapy.data import (
+    GTI,
+    EventList,
+    EventListMetaData,
+    FixedPointingInfo,
+    Observation,
+    ObservationMetaData,
+    Observations,
+)
 from gammapy.data.hdu_index_table import HDUIndexTable
+from gammapy.irf import IRF_REGISTRY
+from gammapy.utils.fits import HDULocation
+from gammapy.utils.time import time_ref_from_dict
 
 from obscluster.characterise import open_archive
 from obscluster.exceptions import DataError, RequestError, SkippedRunWarning
+from obscluster.gadf.fits import FitsFile
+from obscluster.gadf.hdu import HDU
 from obscluster.grouping.base import Grouping
 from obscluster.reduction.messages import captured
 from obscluster.store import DataStore
@@ -88,12 +111,70 @@ def gammapy_store(data_store: DataStore) -> gammapy.data.DataStore:
     with captured():
         if data_store.has_plain_index:
             obs_index, hdu_index = (str(path.absolute()) for path in data_store.index_files)
-            return gammapy.data.DataStore.from_dir(data_store.base_dir, hdu_index, obs_index)
+            store = gammapy.data.DataStore.from_dir(data_store.base_dir, hdu_index, obs_index)
+            return gammapy.data.DataStore(_Index(store.hdu_table, copy=False), store.obs_table)
         # Files without an index: what was gathered from their headers stands in for it.
-        hdu_table = HDUIndexTable(data_store.hdu_table)
+        hdu_table = _Index(data_store.hdu_table)
         hdu_table.meta["BASE_DIR"] = str(data_store.base_dir)
         obs_table = gammapy.data.ObservationTable(data_store.obs_table)
         return gammapy.data.DataStore(hdu_table, obs_table)
+
+
+class _Index(HDUIndexTable):  # type: ignore[misc]
+    """Gammapy's index, whose parts are read by this package where that gives the same."""
+
+    def hdu_location(self, *args: Any, **kwargs: Any) -> HDULocation | None:
+        found = super().hdu_location(*args, **kwargs)
+        return None if found is None else _Location(**vars(found))
+
+
+class _Location(HDULocation):  # type: ignore[misc]
+    """A part of a run, see `_Index`."""
+
+    def load(self) -> Any:
+        try:
+            with FitsFile(Path(self.path())) as file:
+                return _convert(self.hdu_class, file.hdu(self.hdu_name))
+        except Exception:  # noqa: BLE001 what is wrong with it, and whether, Gammapy says
+            return super().load()
+
+
+def _convert(hdu_class: str, hdu: HDU) -> Any:
+    """Gammapy's object of a HDU; whatever error, where this cannot be told to be the same."""
+    meta = {
+        key: value
+        for key, value in hdu.header.items()
+        if key not in connect.REMOVE_KEYWORDS and not connect.is_column_keyword(key)
+    }
+    if hdu_class == "pointing":
+        return FixedPointingInfo.from_fits_header(meta)
+    if hdu_class == "observation_metadata":
+        return ObservationMetaData.from_header(meta)
+    if hdu_class == "events":
+        # What else an event has no maker asks for.
+        table = _table(hdu, ("TIME", "ENERGY", "RA", "DEC"), meta)
+        if not all(np.isfinite(column).all() for column in table.itercols()):
+            raise ValueError("Gammapy masks events")
+        seconds = u.Quantity(table["TIME"].astype(float), u.s)
+        table["TIME"] = time_ref_from_dict(meta) + seconds
+        return EventList(table, EventListMetaData.from_header(meta))
+    if hdu_class == "gti":
+        table = _table(hdu, ("START", "STOP"), meta)
+        ref = time_ref_from_dict(meta, format="mjd", scale="tt")
+        unit = meta.get("TIMEUNIT", "s")
+        return GTI.create(*(u.Quantity(column, unit) for column in table.itercols()), ref)
+    return IRF_REGISTRY.get_cls(hdu_class).from_table(_table(hdu, hdu.colnames, meta))
+
+
+def _table(hdu: HDU, names: Iterable[str], meta: dict[str, Any]) -> Table:
+    """Columns of a HDU, as `astropy.table.Table.read` gives them."""
+    columns = []
+    for name in names:
+        values, unit = hdu.column(name), hdu.unit(name)
+        if name not in hdu.colnames or values.dtype.kind not in "fiu" or hdu.null(name):
+            raise ValueError(f"{name}: not a column of plain numbers")
+        columns.append(Column(values, name, unit=u.Unit(unit, format="fits") if unit else None))
+    return Table(columns, meta=meta, copy=False)
 
 
 def read_observations(

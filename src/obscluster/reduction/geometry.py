@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -105,9 +106,24 @@ def ring_region(center: SkyCoord, radius: u.Quantity, width: u.Quantity) -> Any:
     return CircleAnnulusSkyRegion(center, radius, radius + width)
 
 
+# Runs share the target and, but for point-like ones, the radius.
+@lru_cache(maxsize=8)
+def _circle_geom(
+    frame: str, lon: float, lat: float, radius: float, energy: EnergyConfig
+) -> RegionGeom:
+    """Geometry of a circle, in degrees."""
+    circle = CircleSkyRegion(SkyCoord(lon, lat, unit="deg", frame=frame), radius * u.deg)
+    return RegionGeom.create(circle, axes=[energy_axis(energy)])
+
+
 def empty_spectrum_dataset(config: ReduceConfig, region: Any, name: str) -> SpectrumDataset:
     """Dataset without data, in a region."""
-    geom = RegionGeom.create(region, axes=[energy_axis(config.energy)])
+    if type(region) is CircleSkyRegion:
+        center = region.center.data
+        place = (float(center.lon.deg), float(center.lat.deg), float(region.radius.to_value("deg")))
+        geom = _circle_geom(region.center.frame.name, *place, config.energy)
+    else:
+        geom = RegionGeom.create(region, axes=[energy_axis(config.energy)])
     true_axis = energy_axis(config.true_axis, "energy_true")
     return SpectrumDataset.create(geom, energy_axis_true=true_axis, name=name)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import threading
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -25,7 +25,6 @@ from gammapy.makers import (
     FoVBackgroundMaker,
     MapDatasetMaker,
     ReflectedRegionsBackgroundMaker,
-    ReflectedRegionsFinder,
     SpectrumDatasetMaker,
     WobbleRegionsFinder,
 )
@@ -43,6 +42,7 @@ from obscluster.reduction.geometry import (
 )
 from obscluster.reduction.mask import safe_mask_maker
 from obscluster.reduction.messages import captured
+from obscluster.reduction.reflected import ReflectedCirclesFinder, ReflectedCirclesMaker
 from obscluster.reduction.ring import RingRegionBackgroundMaker
 from obscluster.workers import interrupts_later, leave_interrupts_to_parent
 
@@ -285,13 +285,13 @@ def _background_1d(plan: Plan, region: Any) -> Any:
         return RingRegionBackgroundMaker(
             u.Quantity(asked.ring_radius), u.Quantity(asked.ring_width), plan.exclusion
         )
-    finders: dict[str, Callable[[], Any]] = {
-        "wobble": lambda: WobbleRegionsFinder(n_off_regions=asked.off_regions or 1),
-        "reflected": lambda: ReflectedRegionsFinder(
-            min_distance_input=asked.min_distance, max_region_number=asked.off_regions or 10000
-        ),
-    }
-    return ReflectedRegionsBackgroundMaker(finders[method](), exclusion_mask=plan.exclusion)
+    if method == "wobble":
+        finder = WobbleRegionsFinder(n_off_regions=asked.off_regions or 1)
+        return ReflectedRegionsBackgroundMaker(finder, exclusion_mask=plan.exclusion)
+    finder = ReflectedCirclesFinder(
+        min_distance_input=asked.min_distance, max_region_number=asked.off_regions or 10000
+    )
+    return ReflectedCirclesMaker(finder, exclusion_mask=plan.exclusion)
 
 
 def _reduce_3d(plan: Plan, observation: Observation) -> MapDataset:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 from scipy.special import xlogy
 
+from obscluster.features.information.safe_energy import area_threshold_on_axis
 from obscluster.reduction.config import ReduceConfig
 
 __all__ = ["AreaSafeMaskMaker", "expected_off", "safe_mask_maker"]
@@ -22,7 +23,8 @@ class AreaSafeMaskMaker(SafeMaskMaker):
     """Gammapy's maker, which also knows expected counts, and areas above the limit from the start.
 
     Gammapy uses energies from where the area first crosses the limit. If the axis begins above the
-    turn-on, that is where the area falls at its upper end, and nothing is left of the run.
+    turn-on, that is where the area falls at its upper end, and nothing is left of the run. The
+    crossing is that of Gammapy's interpolation, in closed form.
 
     Parameters
     ----------
@@ -69,11 +71,13 @@ class AreaSafeMaskMaker(SafeMaskMaker):
         """
         area = dataset.exposure.get_spectrum(self.position)
         values = area.data.ravel()
-        seen = np.flatnonzero(values > 0)
-        if len(seen) and values[seen[0]] >= self.aeff_percent / 100 * values.max():
-            energy_min = area.geom.axes["energy_true"].center[seen[0]]
-            return dataset.counts.geom.energy_mask(energy_min=energy_min)
-        return super().make_mask_energy_aeff_max(dataset, observation)
+        if not (values > 0).any():
+            # The way to say so.
+            return super().make_mask_energy_aeff_max(dataset, observation)
+        energies = area.geom.axes["energy_true"].center
+        part = self.aeff_percent / 100
+        energy_min = area_threshold_on_axis(energies.to_value("TeV"), values, part) * u.TeV
+        return dataset.counts.geom.energy_mask(energy_min=energy_min)
 
 
 def expected_off(counts: NDArray[Any]) -> NDArray[np.float64]:
