@@ -19,6 +19,7 @@ from typing import Any
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 
+from obscluster.archive.kinds import Kind
 from obscluster.characterise import open_archive
 from obscluster.config import make_config, relocated
 from obscluster.exceptions import ArchiveError, RequestError
@@ -30,6 +31,7 @@ from obscluster.files.yaml import read_yaml, write_yaml
 from obscluster.grouping.base import Grouping
 from obscluster.reduction.archive import (
     gammapy_store,
+    group_kinds,
     read_observations,
     required_irfs,
     why_unread,
@@ -96,7 +98,8 @@ def reduce_groups(
     Raises
     ------
     RequestError
-        If there is no target, the output cannot be written, or no run of any group can be reduced.
+        If there is no target, a group holds runs that may not be stacked, the output cannot be
+        written, or no run of any group can be reduced.
     """
     output = Path(output)
     check_output(output, overwrite)
@@ -109,7 +112,8 @@ def reduce_groups(
     data_store = open_archive(archive)
     position = _position(config, asked, data_store)
     plan = make_plan(config, position)
-    members = {k: v.tolist() for k, v in grouping.groups.items() if k != "unassigned"}
+    members = grouping.members
+    kinds = group_kinds(data_store, members)
     keys = {name: group_key(plan, data_store, name, obs_ids) for name, obs_ids in members.items()}
     with reserved(output, overwrite, data_store.base_dir, keep=PARTS) as held:
         parts = held.kept(PARTS)
@@ -123,7 +127,7 @@ def reduce_groups(
             # There is nothing in it with which the next start could go on.
             shutil.rmtree(parts)
             raise RequestError(_none_reduced(made))
-        record = _write(output, overwrite, places, made, plan, data_store)
+        record = _write(output, overwrite, places, made, plan, data_store, kinds)
     return Reduction(output, record)
 
 
@@ -250,6 +254,7 @@ def _write(
     groups: Mapping[str, dict[str, Any]],
     plan: Plan,
     data_store: DataStore,
+    kinds: Mapping[str, Kind],
 ) -> dict[str, Any]:
     """Put the groups together, and make them appear at once."""
     record: dict[str, Any] = {
@@ -259,6 +264,7 @@ def _write(
         "archive": str(data_store.base_dir),
         "index_files": {p.name: value for p, value in data_store.index_checksums.items()},
         "position": {"ra": float(plan.position.ra.deg), "dec": float(plan.position.dec.deg)},
+        "kinds": {name: kind.parts for name, kind in kinds.items()},
         "groups": groups,
     }
     same = {name: group["checksums"] for name, group in groups.items()} == _checksums(output)
