@@ -536,3 +536,46 @@ def test_a_description_with_all_parts(archive, tmp_path):
     assert main(["reduce", str(tmp_path), *options, "-o", str(tmp_path / "out")]) == 0
     record = yaml.safe_load((tmp_path / "out" / "reduction.yaml").read_text())
     assert make_reduce_config(record["config"]) == make_reduce_config(content)
+
+
+def test_options_replace_the_description(archive, tmp_path, capsys):
+    """Options are keys of the description, of which the help lists all with their defaults."""
+    (tmp_path / "reduce.yaml").write_text(yaml.safe_dump(COARSE | {"keep_runs": False}))
+    crab_runs(archive).write(tmp_path)
+    options = ["--on-radius", "0.2 deg", "--energy-range", "1 TeV", "10 TeV", "--keep-runs"]
+    options += ["--bins-per-decade", "4", "--background", "reflected", "--off-regions", "3"]
+    files = ["--config", str(tmp_path / "reduce.yaml"), "--archive", str(archive)]
+    assert main(["reduce", str(tmp_path), *files, *options, "-o", str(tmp_path / "out")]) == 0
+    record = yaml.safe_load((tmp_path / "out" / "reduction.yaml").read_text())
+    expected = COARSE | {
+        "energy": {"min": "1 TeV", "max": "10 TeV", "bins_per_decade": 4},
+        "region": {"radius": "0.2 deg"},
+        "background": {"method": "reflected", "off_regions": 3},
+        "keep_runs": True,
+    }
+    assert make_reduce_config(record["config"]) == make_reduce_config(expected)
+    wrong = ["--kind", "3d", "--background", "ring", "-o", str(tmp_path / "no")]
+    assert main(["reduce", str(tmp_path), *files, *wrong]) == 2
+    assert "background.method ring is not for kind 3d" in capsys.readouterr().err
+
+
+def test_the_help_has_all_keys(capsys):
+    with pytest.raises(SystemExit):
+        main(["reduce", "--help"])
+    lines = capsys.readouterr().out.splitlines()
+    listed = {line.split()[0]: line for line in lines if line.startswith("  ")}
+
+    def look(content, above=""):
+        for key, value in content.items():
+            if isinstance(value, dict):
+                look(value, f"{above}{key}.")
+                continue
+            words = listed[above + key].split()
+            shown = "-" if value in (None, (), []) else str(value)
+            assert " ".join(words[1:]).startswith(
+                shown.lower() if value in (True, False) else shown
+            )
+            # Those of fits are described where fits are.
+            assert above == "fit." or len(words) > 2, above + key
+
+    look(make_reduce_config({}).model_dump())

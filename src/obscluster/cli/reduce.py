@@ -21,13 +21,29 @@ EXAMPLES = """\
 examples:
   spectra of the groups that `obscluster group` has found, with two processes:
     obscluster reduce groups/ --config reduce.yaml --workers 2 -o datasets/
-  the same with the defaults, and the datasets of the single runs beside:
-    obscluster reduce groups/ --target "329.717 -30.226" --keep-runs -o datasets/
+  a description to begin with, for these data:
+    obscluster init $GAMMAPY_DATA/hess-dl3-dr1 --reduce -o reduce.yaml
+  without one, the datasets of the single runs beside:
+    obscluster reduce groups/ --target "329.717 -30.226" --on-radius "0.1 deg" \\
+        --energy-range "0.1 TeV" "100 TeV" --bins-per-decade 5 --keep-runs -o datasets/
 
 A reduction that was interrupted goes on from the groups that are complete when it is started again.
 """
 
 _SHOWN = 10
+
+
+class _WithKeys(argparse.RawDescriptionHelpFormatter):
+    """Help that ends with the keys of the description, which are loaded for it alone."""
+
+    def add_text(self, text: str | None) -> None:
+        """Add the keys behind the examples."""
+        if text == EXAMPLES:
+            from obscluster.reduction.config import describe_keys
+
+            keys = "\n".join(f"  {line}" for line in describe_keys())
+            text = f"keys of the description, with their defaults:\n{keys}\n\n{text}"
+        super().add_text(text)
 
 
 def add(commands: Any) -> None:
@@ -40,6 +56,7 @@ def add(commands: Any) -> None:
         run,
         interrupted="complete groups are kept, the same command goes on from them",
     )
+    command.formatter_class = _WithKeys
     command.add_argument("groups", type=Path, help="groups.yaml, or the directory that has it")
     command.add_argument("--config", type=Path, help="YAML description, also of a whole run")
     command.add_argument("-o", "--output", required=True, type=Path, help="directory for datasets")
@@ -47,6 +64,29 @@ def add(commands: Any) -> None:
     add_archive(command, optional=True)
     command.add_argument("--target", help='"RA DEC" in degrees, or a name; that of the groups')
     command.add_argument("--kind", choices=["1d", "3d"], help="spectra or maps (default: 1d)")
+    command.add_argument(
+        "--on-radius",
+        metavar="ANGLE",
+        help='1d: radius of the region around the target (default: "0.11 deg"; point-like runs '
+        "bring their own)",
+    )
+    command.add_argument(
+        "--energy-range",
+        nargs=2,
+        metavar=("LOW", "HIGH"),
+        help='reconstructed energies (default: "0.1 TeV" "100 TeV")',
+    )
+    command.add_argument(
+        "--bins-per-decade", type=int, metavar="N", help="bins in energy (default: 10)"
+    )
+    command.add_argument(
+        "--background",
+        choices=["auto", "reflected", "wobble", "ring", "fov"],
+        help="how it is found (default: auto, what fits)",
+    )
+    command.add_argument(
+        "--off-regions", type=int, metavar="N", help="1d: at most so many reflected regions"
+    )
     command.add_argument("--keep-runs", action="store_true", help="write the single runs too")
     command.add_argument("--workers", type=int, metavar="N", help="processes (default: 1)")
     add_trust(command)
@@ -64,10 +104,12 @@ def run(arguments: argparse.Namespace) -> int:
     content: dict[str, Any] = {}
     if arguments.config is not None:
         content = read_reduce_config(arguments.config).model_dump(exclude_unset=True)
-    options = {name: getattr(arguments, name) for name in ("target", "kind", "workers")}
-    content |= {name: value for name, value in options.items() if value is not None}
-    if arguments.keep_runs:
-        content["keep_runs"] = True
+    for names, value in _asked(arguments).items():
+        *parts, key = names.split(".")
+        part = content
+        for name in parts:
+            part = part.setdefault(name, {})
+        part[key] = value
     config = make_reduce_config(content)
     fit = arguments.output / "fit" / "fit.yaml"
     had_fit = fit.exists()
@@ -89,6 +131,24 @@ def run(arguments: argparse.Namespace) -> int:
     files = f"datasets.yaml, models.yaml, reduction.yaml, and {n_files} files of data"
     say("", f"results in {arguments.output}: {files}")
     return STRICT if arguments.strict and reduction.unread else 0
+
+
+def _asked(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Keys of the description that options replace."""
+    low, high = arguments.energy_range or (None, None)
+    options = {
+        "target": arguments.target,
+        "kind": arguments.kind,
+        "workers": arguments.workers,
+        "keep_runs": arguments.keep_runs or None,
+        "region.radius": arguments.on_radius,
+        "energy.min": low,
+        "energy.max": high,
+        "energy.bins_per_decade": arguments.bins_per_decade,
+        "background.method": arguments.background,
+        "background.off_regions": arguments.off_regions,
+    }
+    return {key: value for key, value in options.items() if value is not None}
 
 
 def _print_groups(groups: dict[str, Any]) -> None:
