@@ -31,6 +31,7 @@ A reduction that was interrupted goes on from the groups that are complete when 
 """
 
 _SHOWN = 10
+_RUNS = 5
 
 
 class _WithKeys(argparse.RawDescriptionHelpFormatter):
@@ -125,6 +126,8 @@ def run(arguments: argparse.Namespace) -> int:
     for line in describe_unread(reduction.unread, reduction.obs_ids, reduction.unread, "datasets"):
         say(line)
     _print_groups(reduction.groups)
+    for line in reduction.record["advice"]:
+        say("", line)
     if had_fit and not fit.exists():
         say("", f"the fit in {fit.parent} was of earlier datasets and is removed; fit again")
     n_files = sum(len(group["checksums"]) for group in reduction.groups.values())
@@ -165,10 +168,14 @@ def _print_groups(groups: dict[str, Any]) -> None:
     skipped = {i: why for group in groups.values() for i, why in group["skipped"].items()}
     if skipped:
         say("", f"left out: {len(skipped)} runs")
-        for obs_id, why in list(skipped.items())[:_SHOWN]:
-            say(f"  {obs_id}: {why}")
-        if len(skipped) > _SHOWN:
-            say(f"  and {len(skipped) - _SHOWN} more, see reduction.yaml")
+        runs: dict[str, list[str]] = {}
+        for obs_id, why in skipped.items():
+            runs.setdefault(why, []).append(str(obs_id))
+        for why, some in list(runs.items())[:_SHOWN]:
+            more = f" and {len(some) - _RUNS} more" if len(some) > _RUNS else ""
+            say(f"  {', '.join(some[:_RUNS])}{more}: {why}")
+        if len(runs) > _SHOWN:
+            say(f"  and for {len(runs) - _SHOWN} more reasons, see reduction.yaml")
     said = sum(sum(group["messages"].values()) for group in groups.values())
     if said:
         say("", f"Gammapy gave {said} warnings, which are in reduction.yaml under messages")

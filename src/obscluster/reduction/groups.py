@@ -47,6 +47,7 @@ from obscluster.reduction.files import (
 from obscluster.reduction.makers import Outcome, Plan, make_plan, reduce_runs
 from obscluster.reduction.messages import captured
 from obscluster.reduction.models import starting_models
+from obscluster.reduction.off_counts import off_advice, plain_reason, sparse_counts
 from obscluster.reduction.parts import GROUP_FILE, PARTS, find_complete, group_key, read_part
 from obscluster.reduction.result import Reduction
 from obscluster.reduction.stack import GroupStack
@@ -213,7 +214,7 @@ def _reduce_group(
             messages.update(said)
         if reason:
             why = why_unread(data_store, outcome.obs_id)
-            skipped[outcome.obs_id] = why or reason
+            skipped[outcome.obs_id] = why or plain_reason(reason)
             unread += [outcome.obs_id] if why or outcome.unread else []
         else:
             messages.update(outcome.messages)
@@ -229,6 +230,7 @@ def _reduce_group(
         "obs_ids": stack.obs_ids,
         "livetime": f"{stack.livetime.to_value(u.h):.4f} h",
         **stack.summary(),
+        **_few_off(stack),
         "skipped": dict(sorted(skipped.items())),
         # Of these the group is not complete, and is not kept.
         **({"unread": sorted(unread)} if unread else {}),
@@ -239,6 +241,16 @@ def _reduce_group(
     write_yaml(staging / GROUP_FILE, record)
     shutil.rmtree(parts / name, ignore_errors=True)
     staging.rename(parts / name)
+
+
+def _few_off(stack: GroupStack) -> dict[str, Any]:
+    """Counts in bins with few OFF counts, of the group and of its runs if they are written."""
+    if getattr(stack.dataset, "counts_off", None) is None:
+        return {}
+    found = {"group": sparse_counts(stack.dataset)}
+    if stack.runs:
+        found["runs"] = sparse_counts(stack.dataset, len(stack.obs_ids))
+    return {"few_off": found}
 
 
 def _none_reduced(groups: Mapping[str, dict[str, Any]]) -> str:
@@ -265,6 +277,7 @@ def _write(
         "index_files": {p.name: value for p, value in data_store.index_checksums.items()},
         "position": {"ra": float(plan.position.ra.deg), "dec": float(plan.position.dec.deg)},
         "kinds": {name: kind.parts for name, kind in kinds.items()},
+        "advice": off_advice(groups, plan.config),
         "groups": groups,
     }
     same = {name: group["checksums"] for name, group in groups.items()} == _checksums(output)
