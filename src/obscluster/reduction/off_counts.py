@@ -11,6 +11,7 @@ s / b  0.5   1    2    5       10
 0.3    lost  lost 36 % 4 %     0.5 %
 1      lost  12 % 6 %  0.7 %   0.1 %
 5      2 %   1 %  0 %  0 %     0 %
+10     0 %   0 %  0 %  0 %     0 %
 =====  ====  ===  ===  ======  ===
 
 The manual of XSPEC asks for one background count in every bin, and spectra are often grouped to
@@ -30,8 +31,8 @@ __all__ = ["ENOUGH", "off_advice", "plain_reason", "sparse_counts"]
 
 ENOUGH = 5.0
 """Expected OFF counts per bin from which on the statistic is as good as unbiased."""
-# Of the counts in bins with fewer: as little background hardly matters (s / b = 5).
-_LITTLE = 1 / 6
+# Of the counts in bins with fewer: as little background hardly matters, down to 0.2 OFF counts.
+_LITTLE = 0.1
 # Of all counts: so few in such bins hardly count.
 _FEW = 0.1
 _SHOWN = 3
