@@ -387,7 +387,7 @@ def test_runs_of_both_kinds_are_not_mixed(fact_crab, archive):
     ]
     if not full:
         pytest.skip("no simulated run on the Crab")
-    with pytest.raises(RequestError, match=r"1 of .* runs have point-like responses"):
+    with pytest.raises(RequestError, match=r"would stack .* point-like \(run \d+\)"):
         get_scores([*point_like, *full], make_source(1.0), crab)
 
 

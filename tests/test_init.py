@@ -7,15 +7,18 @@ import numpy as np
 import pytest
 import yaml
 from astropy.table import Table
+from numpy.testing import assert_array_equal
 
 from obscluster import DataStore
 from obscluster.cli import main
 from obscluster.config import make_config
 from obscluster.exceptions import ArchiveError, RequestError
-from obscluster.init import describe_run, write_description
+from obscluster.init import describe_reduction, describe_run, write_description
 from obscluster.init.look import nice
+from obscluster.reduction import make_reduce_config
 from obscluster.run import read_plan, run_plan
 from obscluster.simulate import simulate
+from obscluster.target import resolve_target
 
 
 def blocks_of(text):
@@ -227,3 +230,53 @@ class TestFile:
         (tmp_path / "file").touch()
         with pytest.raises(RequestError, match="cannot be written"):
             write_description(small_archive, tmp_path / "file" / "run.yaml")
+
+
+class TestReduction:
+    """`init --reduce`: what it writes is what `reduce --config` takes."""
+
+    @pytest.mark.parametrize("name", ARCHIVES)
+    def test_all_of_it_is_valid(self, name, request):
+        text = describe_reduction(request.getfixturevalue(name))
+        config = make_reduce_config(yaml.safe_load(text))
+        decades = np.log10(config.energy.limits)
+        assert_array_equal(decades, np.round(decades))
+        options = options_of(text)
+        assert len(options) > 4
+        for place, lines in options:
+            changed = make_reduce_config(yaml.safe_load(with_option(text, place, lines)))
+            # What point-like runs do not look at is as by default.
+            assert changed != config or "region:" in lines, lines
+
+    @pytest.mark.parametrize(
+        ("name", "target", "n_runs"),
+        [
+            ("small_archive", None, 2),
+            ("hess_dr1", "PKS 2155-304", 2),
+            ("fact_crab", "83.63 22.01", 2),
+            ("cta_1dc", "265.98 -29.61", 1),
+        ],
+    )
+    def test_it_reduces(self, name, target, n_runs, request, tmp_path, capsys):
+        pytest.importorskip("gammapy")
+        archive = request.getfixturevalue(name)
+        table = DataStore.from_dir(archive).obs_table
+        if target is None:
+            target = f"{table['RA_PNT'][0]} {table['DEC_PNT'][0] + 0.7}"
+        chosen = table.select_sky_circle(resolve_target(table, target).position, "1.5 deg")
+        ids = [str(i) for i in chosen["OBS_ID"][:n_runs]]
+        group = ["group", str(archive), "--target", target, "--features", "zenith", "--no-plots"]
+        where = ["--n-groups", "1", "--where", "OBS_ID", "=", *ids, "-o", str(tmp_path / "g")]
+        assert main([*group, *where]) == 0
+        path = tmp_path / "reduce.yaml"
+        assert main(["init", str(archive), "--reduce", "-o", str(path)]) == 0
+        assert f"reduce GROUPS --config {path}" in capsys.readouterr().out
+        reduce = ["reduce", str(tmp_path / "g"), "--config", str(path), "-o", str(tmp_path / "d")]
+        assert main(reduce) == 0
+        record = yaml.safe_load((tmp_path / "d" / "reduction.yaml").read_text())
+        assert [str(i) for i in record["groups"]["group_1"]["obs_ids"]] == ids
+
+    def test_it_follows_the_responses(self, fact_crab, hess_dr1):
+        assert "bring their own (0.173 deg" in " ".join(describe_reduction(fact_crab).split())
+        radius = yaml.safe_load(describe_reduction(hess_dr1))["region"]["radius"]
+        assert 0.07 < float(radius.split()[0]) < 0.12

@@ -10,6 +10,8 @@ from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.table import QTable, Table
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy.optimize import minimize_scalar
+from scipy.stats import poisson
 
 from archives import Archive, set_keywords
 from obscluster.assess import assess_grouping, write_assessment
@@ -25,6 +27,10 @@ from obscluster.simulate.targets import TARGETS
 
 pytest.importorskip("gammapy")
 
+from gammapy.datasets import SpectrumDatasetOnOff
+from gammapy.maps import MapAxis, RegionGeom, RegionNDMap
+from gammapy.stats import wstat
+
 from obscluster.reduction import (
     compare_groupings,
     fit_datasets,
@@ -33,6 +39,7 @@ from obscluster.reduction import (
     to_gammapy,
 )
 from obscluster.reduction.makers import make_plan, reduce_observation, reduce_runs
+from obscluster.reduction.off_counts import off_advice, sparse_counts
 
 COARSE = {
     "target": "Crab Nebula",
@@ -221,13 +228,30 @@ class TestBackground:
     def test_without_any_off_region_a_run_is_left_out(self, archive, tmp_path):
         """The mask covers all regions of one group's pointings, or of all."""
         everywhere = {"exclusion": {"regions": [f"icrs;circle({CRAB.ra}, {CRAB.dec}, 3)"]}}
-        with pytest.raises(RequestError, match="No OFF region found outside exclusion mask"):
+        with pytest.raises(RequestError, match=r"no OFF region fits: .*method ring") as raised:
             reduce_groups(
                 crab_runs(archive),
                 make_reduce_config(COARSE | everywhere),
                 tmp_path / "out",
                 archive,
             )
+        assert str(raised.value).count("OFF region") == 1
+
+    def test_the_reason_is_told_once(self, archive, tmp_path, capsys):
+        grouping = crab_runs(archive)
+        grouping.write(tmp_path)
+        # Runs point 0.5 or 0.7 deg from the source, and regions are on the circle through it.
+        where = f"icrs;circle({CRAB.ra}, {CRAB.dec}, 1.2)"
+        content = COARSE | {"exclusion": {"regions": [where]}}
+        (tmp_path / "reduce.yaml").write_text(yaml.safe_dump(content))
+        options = ["--config", str(tmp_path / "reduce.yaml"), "--archive", str(archive)]
+        assert main(["reduce", str(tmp_path), *options, "-o", str(tmp_path / "out")]) == 0
+        out = capsys.readouterr().out
+        record = yaml.safe_load((tmp_path / "out" / "reduction.yaml").read_text())
+        skipped = [i for group in record["groups"].values() for i in group["skipped"]]
+        assert len(skipped) == 5
+        assert out.count("OFF region fits") == 1
+        assert f"{', '.join(map(str, skipped))}: no OFF region fits" in out
 
     def test_no_off_counts_is_no_problem(self, archive, tmp_path):
         """High above the threshold nothing is in the OFF regions."""
@@ -238,6 +262,79 @@ class TestBackground:
         assert sum(dataset.counts_off.data.sum() for dataset in datasets) <= 1
         fit = fit_datasets(datasets)
         assert np.isfinite(fit.stat)
+
+
+class TestFewOffCounts:
+    @pytest.mark.parametrize(
+        ("expected", "low", "high"), [(1, 0.1, 0.13), (2, 0.05, 0.07), (5, 0, 0.01), (10, 0, 0.002)]
+    )
+    def test_from_how_many_on_the_statistic_is_unbiased(self, expected, low, high):
+        """The best fit of infinitely many bins, by Gammapy's statistic over all outcomes."""
+        alpha = 0.2
+        truth = background = alpha * expected
+        n_on, n_off = np.meshgrid(np.arange(60), np.arange(60), indexing="ij")
+        chance = poisson.pmf(n_on, truth + background) * poisson.pmf(n_off, expected)
+
+        def mean(signal):
+            signals = np.full(n_on.shape, float(signal))
+            return (chance * wstat(n_on, n_off, alpha, signals)).sum()
+
+        best = minimize_scalar(mean, bounds=(0.2 * truth, 3 * truth), method="bounded").x
+        assert low <= best / truth - 1 <= high
+
+    def test_counts_in_sparse_bins(self):
+        axis = MapAxis.from_energy_bounds("1 TeV", "100 TeV", nbin=6)
+        geom = RegionGeom.create("icrs;circle(83.6, 22, 0.1)", axes=[axis])
+        mask = RegionNDMap.from_geom(geom, data=np.array([0, 1, 1, 1, 1, 1], dtype=bool))
+        maps = {
+            name: RegionNDMap.from_geom(geom, data=np.array(values, dtype=float))
+            for name, values in {
+                "counts": [90, 40, 20, 10, 5, 5],
+                "counts_off": [99, 30, 12, 6, 3, 0],
+                "acceptance": [1] * 6,
+                "acceptance_off": [3] * 6,
+            }.items()
+        }
+        dataset = SpectrumDatasetOnOff(**maps, mask_safe=mask)
+        # The means with the neighbours that are used: 21, 16, 7, 3, 1.5.
+        assert sparse_counts(dataset) == {"counts": 80, "sparse": 10, "background": 1.0}
+        assert sparse_counts(dataset, 2) == {"counts": 80, "sparse": 20, "background": 3.0}
+        assert sparse_counts(dataset, 10)["sparse"] == 80
+
+    def test_it_is_told_once(self):
+        few = {"counts": 100.0, "sparse": 50.0, "background": 20.0}
+        groups = {f"group_{i}": {"few_off": {"group": few}} for i in range(1, 6)}
+        groups["group_1"]["few_off"]["runs"] = few
+        config = make_reduce_config({})
+        group, runs = off_advice(groups, config)
+        assert group.startswith("50% of the counts in group_1, group_2, group_3 and 2 more groups")
+        assert "fewer than 5 expected OFF counts" in group
+        assert "bins_per_decade below 10" in group
+        assert "the runs of group_1" in runs
+        for harmless in ({"sparse": 5.0}, {"background": 5.0}):
+            assert not off_advice({"a": {"few_off": {"group": few | harmless}}}, config)
+        assert not off_advice({"a": {}}, config)
+
+    def test_it_is_in_the_reduction(self, archive, tmp_path, capsys):
+        grouping = crab_runs(archive)
+        grouping.write(tmp_path)
+        # Beside the source, so that there is background alone.
+        place = f"{CRAB.ra} {CRAB.dec + 0.35}"
+        source = f"icrs;circle({CRAB.ra}, {CRAB.dec}, 0.25)"
+        (tmp_path / "reduce.yaml").write_text(yaml.safe_dump({"exclusion": {"regions": [source]}}))
+        arguments = ["reduce", str(tmp_path), "--archive", str(archive), "--target", place]
+        arguments += ["--config", str(tmp_path / "reduce.yaml")]
+        advice = {}
+        for name, options in {
+            "few": ["--off-regions", "1", "--bins-per-decade", "20"],
+            "many": ["--energy-range", "0.5 TeV", "5 TeV", "--bins-per-decade", "2"],
+        }.items():
+            output = tmp_path / name
+            assert main([*arguments, *options, "-o", str(output)]) == 0
+            advice[name] = yaml.safe_load((output / "reduction.yaml").read_text())["advice"]
+            assert capsys.readouterr().out.count("W statistic is biased") == len(advice[name])
+        assert len(advice["few"]) == 1
+        assert advice["many"] == []
 
 
 class TestSafeMask:
@@ -536,3 +633,46 @@ def test_a_description_with_all_parts(archive, tmp_path):
     assert main(["reduce", str(tmp_path), *options, "-o", str(tmp_path / "out")]) == 0
     record = yaml.safe_load((tmp_path / "out" / "reduction.yaml").read_text())
     assert make_reduce_config(record["config"]) == make_reduce_config(content)
+
+
+def test_options_replace_the_description(archive, tmp_path, capsys):
+    """Options are keys of the description, of which the help lists all with their defaults."""
+    (tmp_path / "reduce.yaml").write_text(yaml.safe_dump(COARSE | {"keep_runs": False}))
+    crab_runs(archive).write(tmp_path)
+    options = ["--on-radius", "0.2 deg", "--energy-range", "1 TeV", "10 TeV", "--keep-runs"]
+    options += ["--bins-per-decade", "4", "--background", "reflected", "--off-regions", "3"]
+    files = ["--config", str(tmp_path / "reduce.yaml"), "--archive", str(archive)]
+    assert main(["reduce", str(tmp_path), *files, *options, "-o", str(tmp_path / "out")]) == 0
+    record = yaml.safe_load((tmp_path / "out" / "reduction.yaml").read_text())
+    expected = COARSE | {
+        "energy": {"min": "1 TeV", "max": "10 TeV", "bins_per_decade": 4},
+        "region": {"radius": "0.2 deg"},
+        "background": {"method": "reflected", "off_regions": 3},
+        "keep_runs": True,
+    }
+    assert make_reduce_config(record["config"]) == make_reduce_config(expected)
+    wrong = ["--kind", "3d", "--background", "ring", "-o", str(tmp_path / "no")]
+    assert main(["reduce", str(tmp_path), *files, *wrong]) == 2
+    assert "background.method ring is not for kind 3d" in capsys.readouterr().err
+
+
+def test_the_help_has_all_keys(capsys):
+    with pytest.raises(SystemExit):
+        main(["reduce", "--help"])
+    lines = capsys.readouterr().out.splitlines()
+    listed = {line.split()[0]: line for line in lines if line.startswith("  ")}
+
+    def look(content, above=""):
+        for key, value in content.items():
+            if isinstance(value, dict):
+                look(value, f"{above}{key}.")
+                continue
+            words = listed[above + key].split()
+            shown = "-" if value in (None, (), []) else str(value)
+            assert " ".join(words[1:]).startswith(
+                shown.lower() if value in (True, False) else shown
+            )
+            # Those of fits are described where fits are.
+            assert above == "fit." or len(words) > 2, above + key
+
+    look(make_reduce_config({}).model_dump())

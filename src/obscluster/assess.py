@@ -16,6 +16,7 @@ import numpy as np
 from astropy.table import QTable, Table
 from numpy.typing import NDArray
 
+from obscluster.archive.kinds import Kind
 from obscluster.assessment import (
     Stability,
     Suggestion,
@@ -39,13 +40,13 @@ from obscluster.exceptions import ArchiveError, ObsClusterWarning, RequestError
 from obscluster.features.information import Scores
 from obscluster.files.output import results_directory
 from obscluster.gadf.remote import is_url
-from obscluster.grouping.base import RECORD_FILE, UNASSIGNED, Grouping
+from obscluster.grouping.base import RECORD_FILE, Grouping
 from obscluster.grouping.methods import METHODS, Request, scaled_features
 from obscluster.grouping.toolbox import group_runs
 from obscluster.report.views import assessment_html
 from obscluster.results import read_grouping
 from obscluster.scaling import feature_matrix
-from obscluster.stacking import loss_table, scores_of
+from obscluster.stacking import compared_groupings, loss_table, scores_of
 
 __all__ = ["Assessment", "assess_grouping", "scores_of_grouping", "write_assessment"]
 
@@ -234,7 +235,7 @@ def scores_of_grouping(
     record: Mapping[str, Any],
     information: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
-) -> tuple[Scores, bool] | None:
+) -> tuple[Scores, bool, dict[int, Kind]] | None:
     """Expected counts of the runs of a grouping that was written.
 
     Parameters
@@ -252,8 +253,10 @@ def scores_of_grouping(
         Expected counts.
     fit_background : bool
         Whether the background of each group is fitted.
+    kinds : dict
+        Kinds of the runs, see `obscluster.archive.kinds`.
     None
-        In place of both, if nobody says what source is measured.
+        In place of all, if nobody says what source is measured.
 
     Raises
     ------
@@ -270,7 +273,8 @@ def scores_of_grouping(
         raise RequestError("the lost information needs a target (--target), where the source is")
     # Features are not needed again.
     config = config.model_copy(update={"features": FeaturesConfig(names=("livetime",))})
-    return scores_of(config, characterise(config), progress), config.counts.fit_background
+    runs = characterise(config)
+    return scores_of(config, runs, progress), config.counts.fit_background, runs.kinds
 
 
 def _losses(
@@ -283,10 +287,9 @@ def _losses(
     found = scores_of_grouping(record, information, progress)
     if found is None:
         return None, {}
-    scores, fit_background = found
+    scores, fit_background, kinds = found
     labels = grouping.label_of(scores.obs_ids)
-    stacked = np.where(labels == UNASSIGNED, UNASSIGNED, 1)
-    groupings = {"these groups": labels, "all stacked": stacked}
+    groupings = compared_groupings(kinds, scores.obs_ids, labels)
     return loss_table(scores, groupings, fit_background), scores.unread
 
 

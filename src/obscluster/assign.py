@@ -17,6 +17,7 @@ import numpy as np
 from astropy.table import Column, QTable, Table, vstack
 from numpy.typing import NDArray
 
+from obscluster.archive.kinds import Kind, joined, make_kind, may_be_stacked
 from obscluster.characterise import LIVETIME, Progress, Runs, characterise
 from obscluster.columns import numbers
 from obscluster.config import RunConfig, make_config, relocated
@@ -54,6 +55,8 @@ class Assignment:
         Its record.
     runs : `~obscluster.characterise.Runs`
         The runs of the archive.
+    kinds : dict
+        Label to the kind of the runs of the group, see `obscluster.archive.kinds`.
     """
 
     table: QTable
@@ -62,6 +65,7 @@ class Assignment:
     origin: Path
     record: Mapping[str, Any]
     runs: Runs
+    kinds: Mapping[int, Kind]
 
     @property
     def unread(self) -> Mapping[int, str]:
@@ -135,11 +139,13 @@ def assign_observations(
     labels = earlier.label_of(obs_ids)
     notes = [earlier.reasons.get(int(i), "") for i in obs_ids]
     fresh = np.flatnonzero(~known)
+    kinds = _kinds_of_groups(earlier, record, runs)
     if len(fresh):
         labels[fresh], reasons = rule.assign(runs.table[fresh])
         for row, reason in zip(fresh, reasons, strict=True):
             text = str(runs.features["notes"][row])
             notes[row] = "; ".join(filter(None, [reason, text if reason else ""]))
+    _keep_kinds_apart(kinds, runs, fresh, labels, notes)
     status = np.where(known, "known", np.where(labels == UNASSIGNED, "fits none", "new"))
     status = np.where((status == "fits none") & unread, "unread", status)
     table = QTable({"obs_id": obs_ids, "label": labels, "status": status})
@@ -159,7 +165,38 @@ def assign_observations(
     features = vstack([old, added], join_type="outer", metadata_conflicts="silent")
     aside = {"label", "notes"} | ({LIVETIME} - set(old.colnames))
     columns = [name for name in features.colnames if name not in aside]
-    return Assignment(table, grouping, features[columns], directory, record, runs)
+    return Assignment(table, grouping, features[columns], directory, record, runs, kinds)
+
+
+def _kinds_of_groups(earlier: Grouping, record: Mapping[str, Any], runs: Runs) -> dict[int, Kind]:
+    """Kind of each group, as it was written or as its runs in the archive have it."""
+    written, known = record.get("groups") or {}, runs.kinds
+    found = {}
+    for label in range(1, earlier.n_groups + 1):
+        members = earlier.obs_ids[earlier.labels == label].tolist()
+        of_runs = dict.fromkeys(known[i] for i in members if i in known)
+        found[label] = joined([make_kind(written.get(label, {}).get("kind", {})), *of_runs])
+    return found
+
+
+def _keep_kinds_apart(
+    of_group: dict[int, Kind],
+    runs: Runs,
+    fresh: NDArray[np.int64],
+    labels: NDArray[np.int64],
+    notes: list[str],
+) -> None:
+    """Take new runs out of groups with whose runs they may not be stacked, and note why."""
+    known, obs_ids = runs.kinds, runs.table["obs_id"].tolist()
+    for row in fresh[labels[fresh] != UNASSIGNED].tolist():
+        label, kind = int(labels[row]), known[obs_ids[row]]
+        # A rule that was edited may name groups that no run was in.
+        group = of_group.get(label, Kind())
+        if may_be_stacked(group, kind):
+            of_group[label] = joined([group, kind])
+        else:
+            labels[row] = UNASSIGNED
+            notes[row] = f"is {kind}, which may not be stacked with {group}"
 
 
 def _without_unread(
@@ -224,7 +261,10 @@ def write_assignment(assignment: Assignment, output: Path, overwrite: bool = Fal
             "n_obs": len(grouping),
             **({"unread": unread} if unread else {}),
             "groups": {
-                label: {"n_obs": int((grouping.labels == label).sum())}
+                label: {
+                    "n_obs": int((grouping.labels == label).sum()),
+                    "kind": assignment.kinds.get(label, Kind()).parts,
+                }
                 for label in range(1, grouping.n_groups + 1)
             },
             "files": sorted(files),

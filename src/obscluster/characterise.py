@@ -14,6 +14,16 @@ from astropy import units as u
 from astropy.table import Column, MaskedColumn, QTable, Table
 from numpy.typing import NDArray
 
+from obscluster.archive.kinds import (
+    WITHIN,
+    Kind,
+    code_of,
+    kind_of,
+    kind_texts,
+    packed,
+    settled,
+    unpacked,
+)
 from obscluster.archive.quantities import QUANTITIES, texts_of
 from obscluster.columns import is_numeric, numbers
 from obscluster.config import DEFAULT_FEATURES, ArchiveConfig, CutsConfig, RunConfig
@@ -25,6 +35,7 @@ from obscluster.exceptions import (
     unknown_name,
 )
 from obscluster.features.catalog import FEATURES, load_features
+from obscluster.features.conditions import KIND
 from obscluster.features.table import get_features
 from obscluster.files.output import check_outside
 from obscluster.gadf.index import expand_path
@@ -126,6 +137,12 @@ class Runs:
         )
         return selected.unread | dict(self.features.meta.get("unread", {}))
 
+    @property
+    def kinds(self) -> dict[int, Kind]:
+        """Kind of each observation: what it may be stacked with."""
+        obs_ids = self.features["obs_id"].tolist()
+        return unpacked(obs_ids, self.features.meta.get("kinds", ()))
+
 
 def select_runs(config: RunConfig) -> Selected:
     """Observations of an archive that a description asks for.
@@ -219,14 +236,14 @@ def characterise(
     if features is None:
         names = [*clustered, *beside]
         features = _features(config, data_store, obs_table, selected.target, names, progress)
+        _settle_kinds(features, data_store, obs_table)
         if LIVETIME in beside:
             # It is there for the sums, and shown as such.
             features.meta["names"].remove(LIVETIME)
     # What is computed for constraints alone does not cluster.
     aside = [n for n in features.colnames for name in beside if n == name or _at(n) == name]
     names = [name for name in feature_names(features) if name not in aside]
-    table = _with_columns(features, obs_table, _columns(config, obs_table))
-    return Runs(
+    runs = Runs(
         data_store,
         obs_table,
         selected.selections,
@@ -234,8 +251,25 @@ def characterise(
         selected.target,
         features,
         names,
-        table,
+        features.copy(),
     )
+    _add_columns(runs, _columns(config, obs_table))
+    return runs
+
+
+def _settle_kinds(features: QTable, data_store: DataStore, selected: ObservationTable) -> None:
+    """Put the kinds of the runs, which were numbers, into the header of their features."""
+    codes = np.asarray(features[KIND.name].value)
+    features.remove_column(KIND.name)
+    features.meta["names"].remove(KIND.name)
+    _, first = np.unique(codes[np.isfinite(codes)], return_index=True)
+    rows = np.flatnonzero(np.isfinite(codes))[first]
+    # One run tells what the number of all others of its kind stands for.
+    known = {
+        code_of(kind): kind for kind in map(kind_of, _observations(data_store, selected[rows]))
+    }
+    kinds = settled([known.get(code, Kind()) for code in codes.tolist()])
+    features.meta["kinds"] = packed(features["obs_id"].tolist(), kinds)
 
 
 def livetimes(table: ObservationTable, features: Table | None = None) -> NDArray[np.float64]:
@@ -348,13 +382,17 @@ def _columns(config: RunConfig, selected: ObservationTable) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _with_columns(features: QTable, selected: ObservationTable, names: list[str]) -> QTable:
-    table = features.copy()
+def _add_columns(runs: Runs, names: list[str]) -> None:
     for name in names:
-        if name in table.colnames:
-            continue
-        table[name] = _column(selected, name)
-    return table
+        if name == WITHIN and name not in runs.obs_table.colnames:
+            runs.table[name] = _texts(np.array(kind_texts(runs.kinds.values())))
+        elif name not in runs.table.colnames:
+            runs.table[name] = _column(runs.obs_table, name)
+
+
+def _texts(texts: NDArray[np.str_]) -> Column:
+    """Column of texts, in which the empty ones are missing."""
+    return MaskedColumn(texts, mask=texts == "") if (texts == "").any() else Column(texts)
 
 
 def _column(selected: ObservationTable, name: str) -> Any:
@@ -367,7 +405,7 @@ def _column(selected: ObservationTable, name: str) -> Any:
             return selected[name]
         texts = texts_of(selected, name)
         if there or any(texts):
-            return MaskedColumn(texts, mask=texts == "") if (texts == "").any() else Column(texts)
+            return _texts(texts)
         known = {*selected.colnames, *QUANTITIES}
         raise RequestError(unknown_name("column", name, known))
     return Column(selected.quantity(name).value)
@@ -401,7 +439,7 @@ def _features(
         warnings.simplefilter("ignore", SkippedRunWarning)
         return get_features(
             observations,
-            names,
+            [*names, KIND],
             list(asked.energy),
             position=target.position if target is not None and asked.offset is None else None,
             fixed_offset=asked.offset,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from astropy.table import QTable, Table
 
+from obscluster.archive.kinds import KEEP_APART, check_stackable, joined
 from obscluster.characterise import (
     LIVETIME,
     Progress,
@@ -162,6 +163,7 @@ def group_observations(
         grouping = replace(
             grouping, remarks=[*grouping.remarks, f"suggested{without}: {suggestion}"]
         )
+    check_stackable(runs.kinds, grouping.members, KEEP_APART)
     grouping = _with_notes(grouping, runs.features)
     return GroupResult(config, runs, grouping, {**runs.unread, **unread})
 
@@ -344,15 +346,17 @@ def _record(result: GroupResult) -> dict[str, Any]:
     """What a reader needs to see what was done, and to repeat it."""
     labels = result.grouping.labels
     hours = livetimes(result.obs_table, result.features)
+    kinds = result.runs.kinds
     groups = {
         label: {
-            "n_obs": int((labels == label).sum()),
+            "n_obs": len(obs_ids),
             "livetime": f"{np.nansum(hours[labels == label]):.4f} h",
+            "kind": joined(kinds[i] for i in obs_ids).parts,
         }
-        for label in range(1, result.grouping.n_groups + 1)
+        for label, obs_ids in enumerate(result.grouping.members.values(), start=1)
     }
     unread = dict(sorted(result.unread.items()))
-    checksums = result.data_store.index_checksums
+    checksums, meta = result.data_store.index_checksums, result.features.meta
     return {
         "obscluster": "grouping of observations",
         "versions": versions(),
@@ -365,7 +369,7 @@ def _record(result: GroupResult) -> dict[str, Any]:
             for row in result.cut_flow.iterrows()
         ],
         **({"unread": unread} if unread else {}),
-        "features": {k: v for k, v in result.features.meta.items() if k != "unread"},
+        "features": {k: v for k, v in meta.items() if k not in ("unread", "kinds")},
         "label_files": _label_files(result.config),
         "feature_files": {name: checksum(Path(name)) for name in result.config.features.files},
         "clustered": result.runs.names,

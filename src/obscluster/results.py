@@ -23,6 +23,7 @@ from obscluster.files.records import (
     mapping_of,
     optional,
     text,
+    whole,
 )
 from obscluster.gadf.index import write_index
 from obscluster.grouping.base import RECORD_FILE, UNASSIGNED, Grouping
@@ -41,6 +42,7 @@ __all__ = [
 
 # Of a million runs.
 _MOST_LABELS = 20_000_000
+_GROUP = mapping({}, {"kind": mapping_of(text, key=text)})
 _TEXTS = optional(mapping_of(text, key=text))
 # What readers of a grouping take from groups.yaml, beside what the grouping does.
 _RECORD = mapping(
@@ -51,6 +53,7 @@ _RECORD = mapping(
         "clustered": list_of(text),
         "cut_flow": optional(list_of(mapping({}))),
         "feature_files": _TEXTS,
+        "groups": optional(mapping_of(_GROUP, key=whole())),
         "index_files": _TEXTS,
         "label_files": _TEXTS,
         "versions": _TEXTS,

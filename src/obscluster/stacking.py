@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +13,7 @@ from astropy import units as u
 from astropy.table import QTable, Table
 from numpy.typing import NDArray
 
+from obscluster.archive.kinds import KEEP_APART, ONE_KIND, Kind, check_stackable
 from obscluster.characterise import Progress, Runs, livetimes
 from obscluster.config import HierarchicalConfig, InformationConfig, RunConfig, SourceConfig
 from obscluster.engine import get_engine
@@ -32,7 +34,7 @@ from obscluster.grouping.toolbox import group_runs
 from obscluster.scaling import feature_matrix
 from obscluster.tolerance import minimum_hours
 
-__all__ = ["frontier", "group_by_information", "loss_table", "scores_of"]
+__all__ = ["compared_groupings", "frontier", "group_by_information", "loss_table", "scores_of"]
 
 Labels = NDArray[np.int64]
 
@@ -166,6 +168,38 @@ def loss_table(
     return QTable(rows=rows)
 
 
+def compared_groupings(
+    kinds: Mapping[int, Kind], obs_ids: Labels, labels: Labels
+) -> dict[str, Labels]:
+    """What the loss of a grouping is compared with: everything stacked, where that may be.
+
+    Parameters
+    ----------
+    kinds : mapping
+        Kinds of the runs.
+    obs_ids, labels : `~numpy.ndarray`
+        The runs and their groups, -1 for none, shape (n_obs,).
+
+    Returns
+    -------
+    groupings : dict
+        ``these groups`` and, unless the runs are of several kinds, ``all stacked``, for
+        `loss_table`.
+
+    Raises
+    ------
+    RequestError
+        If a group holds runs that may not be stacked.
+    """
+    groups = {f"group_{k}": obs_ids[labels == k].tolist() for k in np.unique(labels[labels > 0])}
+    check_stackable(kinds, groups, KEEP_APART)
+    groupings = {"these groups": labels}
+    with suppress(RequestError):
+        check_stackable(kinds, {"all": obs_ids[labels != UNASSIGNED].tolist()}, "")
+        groupings["all stacked"] = np.where(labels == UNASSIGNED, UNASSIGNED, 1)
+    return groupings
+
+
 def frontier(
     config: RunConfig, runs: Runs, scores: Scores, max_groups: int | None = None
 ) -> QTable:
@@ -208,6 +242,7 @@ def frontier(
     rows = np.flatnonzero(usable & complete if with_tree else usable)
     n_runs = len(rows)
     scores, table = scores.select(rows), runs.table[rows]
+    check_stackable(runs.kinds, {"the frontier": scores.obs_ids.tolist()}, ONE_KIND)
     most = min(max_groups or 20, n_runs)
     fit_background = config.counts.fit_background
     tables = []

@@ -19,6 +19,9 @@ examples:
   a description of what can be done with an archive, with all options as comments, and a run of it:
     obscluster init $GAMMAPY_DATA/hess-dl3-dr1 -o run.yaml
     obscluster run run.yaml -o results/
+  only what makes datasets of groups that are there already:
+    obscluster init $GAMMAPY_DATA/hess-dl3-dr1 --reduce -o reduce.yaml
+    obscluster reduce results/ --config reduce.yaml -o datasets/
 """
 
 
@@ -32,9 +35,11 @@ def add(commands: Any) -> None:
         "-o",
         "--output",
         type=Path,
-        default=Path("run.yaml"),
         metavar="FILE",
-        help="the description (default: run.yaml)",
+        help="the description (default: run.yaml, or reduce.yaml)",
+    )
+    command.add_argument(
+        "--reduce", action="store_true", help="describe a reduction of groups, not a whole run"
     )
     add_overwriting_of_file(command)
     command.add_argument(
@@ -48,12 +53,18 @@ def run(arguments: argparse.Namespace) -> int:
     """Look at the archive, write, and say what to do next."""
     from obscluster.init import write_description
 
+    reduction = arguments.reduce
+    path = arguments.output or Path("reduce.yaml" if reduction else "run.yaml")
     write_description(
         archive_config(arguments),
-        arguments.output,
+        path,
         arguments.overwrite,
         arguments.all,
         arguments.force,
+        reduction,
     )
-    say(f"description in {arguments.output}; next: obscluster run {arguments.output} -o results/")
+    after = (
+        f"reduce GROUPS --config {path} -o datasets/" if reduction else f"run {path} -o results/"
+    )
+    say(f"description in {path}; next: obscluster {after}")
     return 0

@@ -21,13 +21,30 @@ EXAMPLES = """\
 examples:
   spectra of the groups that `obscluster group` has found, with two processes:
     obscluster reduce groups/ --config reduce.yaml --workers 2 -o datasets/
-  the same with the defaults, and the datasets of the single runs beside:
-    obscluster reduce groups/ --target "329.717 -30.226" --keep-runs -o datasets/
+  a description to begin with, for these data:
+    obscluster init $GAMMAPY_DATA/hess-dl3-dr1 --reduce -o reduce.yaml
+  without one, the datasets of the single runs beside:
+    obscluster reduce groups/ --target "329.717 -30.226" --on-radius "0.1 deg" \\
+        --energy-range "0.1 TeV" "100 TeV" --bins-per-decade 5 --keep-runs -o datasets/
 
 A reduction that was interrupted goes on from the groups that are complete when it is started again.
 """
 
 _SHOWN = 10
+_RUNS = 5
+
+
+class _WithKeys(argparse.RawDescriptionHelpFormatter):
+    """Help that ends with the keys of the description, which are loaded for it alone."""
+
+    def add_text(self, text: str | None) -> None:
+        """Add the keys behind the examples."""
+        if text == EXAMPLES:
+            from obscluster.reduction.config import describe_keys
+
+            keys = "\n".join(f"  {line}" for line in describe_keys())
+            text = f"keys of the description, with their defaults:\n{keys}\n\n{text}"
+        super().add_text(text)
 
 
 def add(commands: Any) -> None:
@@ -40,6 +57,7 @@ def add(commands: Any) -> None:
         run,
         interrupted="complete groups are kept, the same command goes on from them",
     )
+    command.formatter_class = _WithKeys
     command.add_argument("groups", type=Path, help="groups.yaml, or the directory that has it")
     command.add_argument("--config", type=Path, help="YAML description, also of a whole run")
     command.add_argument("-o", "--output", required=True, type=Path, help="directory for datasets")
@@ -47,6 +65,29 @@ def add(commands: Any) -> None:
     add_archive(command, optional=True)
     command.add_argument("--target", help='"RA DEC" in degrees, or a name; that of the groups')
     command.add_argument("--kind", choices=["1d", "3d"], help="spectra or maps (default: 1d)")
+    command.add_argument(
+        "--on-radius",
+        metavar="ANGLE",
+        help='1d: radius of the region around the target (default: "0.11 deg"; point-like runs '
+        "bring their own)",
+    )
+    command.add_argument(
+        "--energy-range",
+        nargs=2,
+        metavar=("LOW", "HIGH"),
+        help='reconstructed energies (default: "0.1 TeV" "100 TeV")',
+    )
+    command.add_argument(
+        "--bins-per-decade", type=int, metavar="N", help="bins in energy (default: 10)"
+    )
+    command.add_argument(
+        "--background",
+        choices=["auto", "reflected", "wobble", "ring", "fov"],
+        help="how it is found (default: auto, what fits)",
+    )
+    command.add_argument(
+        "--off-regions", type=int, metavar="N", help="1d: at most so many reflected regions"
+    )
     command.add_argument("--keep-runs", action="store_true", help="write the single runs too")
     command.add_argument("--workers", type=int, metavar="N", help="processes (default: 1)")
     add_trust(command)
@@ -59,15 +100,18 @@ def run(arguments: argparse.Namespace) -> int:
 
     require_gammapy()
     from obscluster.reduction import reduce_groups
+    from obscluster.reduction.stack import describe_deviation
     from obscluster.summary import describe_unread
 
     content: dict[str, Any] = {}
     if arguments.config is not None:
         content = read_reduce_config(arguments.config).model_dump(exclude_unset=True)
-    options = {name: getattr(arguments, name) for name in ("target", "kind", "workers")}
-    content |= {name: value for name, value in options.items() if value is not None}
-    if arguments.keep_runs:
-        content["keep_runs"] = True
+    for names, value in _asked(arguments).items():
+        *parts, key = names.split(".")
+        part = content
+        for name in parts:
+            part = part.setdefault(name, {})
+        part[key] = value
     config = make_reduce_config(content)
     fit = arguments.output / "fit" / "fit.yaml"
     had_fit = fit.exists()
@@ -82,7 +126,14 @@ def run(arguments: argparse.Namespace) -> int:
     )
     for line in describe_unread(reduction.unread, reduction.obs_ids, reduction.unread, "datasets"):
         say(line)
-    _print_groups(reduction.groups)
+    deviations = {
+        name: describe_deviation(group["deviation"])
+        for name, group in reduction.groups.items()
+        if group["obs_ids"]
+    }
+    _print_groups(reduction.groups, deviations)
+    for line in reduction.record["advice"]:
+        say("", line)
     if had_fit and not fit.exists():
         say("", f"the fit in {fit.parent} was of earlier datasets and is removed; fit again")
     n_files = sum(len(group["checksums"]) for group in reduction.groups.values())
@@ -91,7 +142,25 @@ def run(arguments: argparse.Namespace) -> int:
     return STRICT if arguments.strict and reduction.unread else 0
 
 
-def _print_groups(groups: dict[str, Any]) -> None:
+def _asked(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Keys of the description that options replace."""
+    low, high = arguments.energy_range or (None, None)
+    options = {
+        "target": arguments.target,
+        "kind": arguments.kind,
+        "workers": arguments.workers,
+        "keep_runs": arguments.keep_runs or None,
+        "region.radius": arguments.on_radius,
+        "energy.min": low,
+        "energy.max": high,
+        "energy.bins_per_decade": arguments.bins_per_decade,
+        "background.method": arguments.background,
+        "background.off_regions": arguments.off_regions,
+    }
+    return {key: value for key, value in options.items() if value is not None}
+
+
+def _print_groups(groups: dict[str, Any], deviations: dict[str, str]) -> None:
     for name, group in groups.items():
         left_out = f", {len(group['skipped'])} left out" if group["skipped"] else ""
         if not group["obs_ids"]:
@@ -102,13 +171,18 @@ def _print_groups(groups: dict[str, Any]) -> None:
             f"{group['counts']} counts, {group['background']:.1f} of them expected background"
             + (f", from {group['energy_min']}" if "energy_min" in group else "")
         )
+        say(f"  {deviations[name]}")
     skipped = {i: why for group in groups.values() for i, why in group["skipped"].items()}
     if skipped:
         say("", f"left out: {len(skipped)} runs")
-        for obs_id, why in list(skipped.items())[:_SHOWN]:
-            say(f"  {obs_id}: {why}")
-        if len(skipped) > _SHOWN:
-            say(f"  and {len(skipped) - _SHOWN} more, see reduction.yaml")
+        runs: dict[str, list[str]] = {}
+        for obs_id, why in skipped.items():
+            runs.setdefault(why, []).append(str(obs_id))
+        for why, some in list(runs.items())[:_SHOWN]:
+            more = f" and {len(some) - _RUNS} more" if len(some) > _RUNS else ""
+            say(f"  {', '.join(some[:_RUNS])}{more}: {why}")
+        if len(runs) > _SHOWN:
+            say(f"  and for {len(runs) - _SHOWN} more reasons, see reduction.yaml")
     said = sum(sum(group["messages"].values()) for group in groups.values())
     if said:
         say("", f"Gammapy gave {said} warnings, which are in reduction.yaml under messages")

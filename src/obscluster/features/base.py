@@ -69,6 +69,8 @@ class Feature:
     at_offset : bool
         Whether it looks at responses at the offset of the run only, by `Run.irf_at_offset`. Where
         all features of a table do, no more of the responses is read.
+    hopes : tuple of str
+        Responses that it looks at in `Run.irfs` where they can be read; else it goes without.
     """
 
     name: str
@@ -79,6 +81,7 @@ class Feature:
     per_energy: bool = False
     period: float | None = None
     at_offset: bool = False
+    hopes: tuple[str, ...] = ()
 
 
 def feature(

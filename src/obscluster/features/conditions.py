@@ -11,9 +11,10 @@ import numpy as np
 from astropy import units as u
 from numpy.typing import NDArray
 
-from obscluster.features.base import NotComputableError, Run, feature
+from obscluster.archive.kinds import code_of, kind_of
+from obscluster.features.base import Feature, NotComputableError, Run, feature
 
-__all__ = ["FEATURES"]
+__all__ = ["FEATURES", "KIND"]
 
 # None looks at a response.
 _condition = partial(feature, at_offset=True)
@@ -102,6 +103,22 @@ def _event_energies(run: Run) -> NDArray[np.float64]:
     """Reconstructed energies in TeV, of which every threshold asks."""
     return np.asarray(run.good_events("ENERGY").energy.to_value(u.TeV))
 
+
+def _kind_code(run: Run) -> float:
+    """Number that stands for the kind of the run."""
+    return code_of(kind_of(run.observation, run.irfs))
+
+
+KIND = Feature(
+    "_kind",
+    u.one,
+    "Kind of run, as a number",
+    _kind_code,
+    at_offset=True,
+    hopes=("aeff", "rad_max"),
+)
+"""What every grouping asks for beside its features, see `obscluster.archive.kinds`; a number, so
+that it is computed, shared out and kept as they are."""
 
 FEATURES = (
     zenith,

@@ -16,6 +16,7 @@ from obscluster.exceptions import DataError
 from obscluster.features.base import NotComputableError, Run
 from obscluster.features.catalog import Request
 from obscluster.features.row import Row
+from obscluster.gadf.irf import IRF
 from obscluster.gadf.shared_irfs import SharedIRFs
 from obscluster.observation import Observation
 
@@ -52,6 +53,12 @@ class Task:
         return tuple(sorted(set(chain.from_iterable(needs))))
 
     @cached_property
+    def hopes(self) -> tuple[str, ...]:
+        """Responses that they look at beside these, where they can be read."""
+        hopes = chain.from_iterable(request.feature.hopes for request in self.requests)
+        return tuple(sorted(set(hopes).difference(self.hdu_types)))
+
+    @cached_property
     def with_gti(self) -> bool:
         """Whether a feature looks at the good time intervals."""
         names = {request.feature.name for request in self.requests}
@@ -80,20 +87,21 @@ def characterise(observation: Observation, task: Task, shared: SharedIRFs | None
     row : `~obscluster.features.row.Row`
         Values, and what was wrong.
     """
-    observation = observation.passing(with_gti=task.with_gti)
-    unread = observation.unread
     n_columns = len(task.requests)
     values, final = np.full(n_columns, np.nan), [True] * n_columns
     remarks: list[Sequence[str]] = []
-    hdu_types = task.hdu_types
-    find_offset = partial(_offset, observation, task)
-    near = find_offset if task.at_offset else None
-    try:
-        irfs = observation.read_irfs(*hdu_types, shared=shared, offset=near) if hdu_types else {}
-        offset = find_offset()
-    except DataError as error:
-        return Row.skip(n_columns, error.reason, unread.get(observation.obs_id, ""))
-    run = Run(observation, irfs, offset, task.position is not None, task.containment_fraction)
+    # One pass over a file for all of it; where that fails, without what is only hoped for.
+    for hoped in dict.fromkeys((task.hopes, ())):
+        seen, reason = observation.passing(with_gti=task.with_gti), ""
+        try:
+            irfs, offset = _read(seen, task, (*task.hdu_types, *hoped), shared)
+            break
+        except DataError as error:
+            reason = error.reason
+    unread = seen.unread
+    if reason:
+        return Row.skip(n_columns, reason, unread.get(observation.obs_id, ""))
+    run = Run(seen, irfs, offset, task.position is not None, task.containment_fraction)
     for i, request in enumerate(task.requests):
         # Each column has its own, since a cache may keep one and not the other.
         run.remarks = []
@@ -101,8 +109,26 @@ def characterise(observation: Observation, task: Task, shared: SharedIRFs | None
         # Nor is it known where an unreadable file left the offset open, or a feature has made do
         # with what the obs-index says.
         final[i] = final[i] and not np.isnan(offset) and not unread
+        # Nor where what was hoped for may be there another day.
+        final[i] = final[i] and (hoped == task.hopes or not request.feature.hopes)
         remarks.append(tuple(run.remarks))
     return Row(values, remarks, final, unread=unread.get(observation.obs_id, ""))
+
+
+def _read(
+    observation: Observation, task: Task, hdu_types: Sequence[str], shared: SharedIRFs | None
+) -> tuple[dict[str, IRF], float]:
+    """Responses of a run, and its offset in degrees."""
+    near = None
+    if task.at_offset:
+        # Of what is only hoped for, the headers count.
+        near = partial(_offset, observation, task) if task.hdu_types else _on_axis
+    irfs = observation.read_irfs(*hdu_types, shared=shared, offset=near) if hdu_types else {}
+    return irfs, _offset(observation, task)
+
+
+def _on_axis() -> float:
+    return 0.0
 
 
 def _value(run: Run, request: Request) -> tuple[float, bool]:

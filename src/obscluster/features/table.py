@@ -228,7 +228,7 @@ def _rows(
         requests: tuple[Request, ...], some: Sequence[Observation]
     ) -> Generator[Row, None, None]:
         part = replace(task, requests=requests)
-        shared = SharedIRFs.among(obs.files(*part.hdu_types) for obs in some)
+        shared = SharedIRFs.among(obs.files(*part.hdu_types, *part.hopes) for obs in some)
         yield from engine.map(partial(characterise, task=part, shared=shared), some)
 
     if cache is None:

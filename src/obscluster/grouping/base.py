@@ -155,6 +155,11 @@ class Grouping:
         return groups | ({"unassigned": rest} if len(rest) else {})
 
     @property
+    def members(self) -> dict[str, list[int]]:
+        """``group_<label>`` to the observations in it, which are stacked."""
+        return {k: v.tolist() for k, v in self.groups.items() if k != "unassigned"}
+
+    @property
     def named_labels(self) -> NDArray[np.str_]:
         """Names of the groups where they have one, else their numbers, shape (n_obs,).
 

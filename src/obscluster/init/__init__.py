@@ -1,4 +1,4 @@
-"""A commented description of a run, for an archive as it is.
+"""A commented description of a run or of a reduction, for an archive as it is.
 
 Three kinds of lines: YAML; options, behind ``# ``, which are valid as soon as this is taken away;
 and explanations, behind ``## ``. An option that would name a key again says so: it stands instead
@@ -11,6 +11,6 @@ of the block above it.
 
 from __future__ import annotations
 
-from obscluster.init.write import describe_run, write_description
+from obscluster.init.write import describe_reduction, describe_run, write_description
 
-__all__ = ["describe_run", "write_description"]
+__all__ = ["describe_reduction", "describe_run", "write_description"]

@@ -16,7 +16,13 @@ from obscluster.columns import is_numeric
 from obscluster.init.look import MANY_RUNS, ArchiveFacts, mean_pointing, nice
 from obscluster.obs_table import ObservationTable
 
-__all__ = ["feature_blocks", "first_blocks", "grouping_blocks", "last_blocks"]
+__all__ = [
+    "feature_blocks",
+    "first_blocks",
+    "grouping_blocks",
+    "last_blocks",
+    "reduction_blocks",
+]
 
 _MOST_NAMES = 6
 _NO_BREAK = "\N{NO-BREAK SPACE}"
@@ -180,12 +186,101 @@ def last_blocks(looked_at: ArchiveFacts) -> list[str]:
         lines = _option(
             "reduce:",
             "  kind: 1d",
-            f"  energy: {{min: {low}, max: {high}, bins_per_decade: 10}}",
-            "  region: {radius: 0.11 deg}",
+            f"  energy: {_energy_axis(looked_at)}",
+            f"  region: {{radius: {_on_radius(looked_at)}}}",
+            f"  background: {_off_regions(looked_at)}",
             "  fit: {model: power-law, reference: " + looked_at.energy + "}",
         )
         blocks.append(f"{_said(what)}\n{lines}")
     return [*blocks, _said("Runs that are read at once.") + "\n# workers: 4"]
+
+
+def reduction_blocks(looked_at: ArchiveFacts) -> list[str]:
+    """What makes datasets of the groups, as a description of its own."""
+    pointlike, energy = looked_at.kind.response == "point-like", looked_at.energy
+    targets = [_plain(name).replace(" ", _NO_BREAK) for name in list(looked_at.names)[:_MOST_NAMES]]
+    known = f", or a name such as {', '.join(targets)}" if targets else ""
+    target = _scalar(looked_at.target or mean_pointing(looked_at.data_store.obs_table))
+    region = f"  radius: {_on_radius(looked_at)}"
+    if pointlike:
+        what = "The region in which is counted: the responses are point-like and bring their own"
+        size = f" ({looked_at.kind.cut})" if looked_at.kind.cut else ""
+        regions = f"{_said(f'{what}{size}; this is for other runs.')}\n{_option('region:', region)}"
+    else:
+        what = "The circle around the target in which is counted, and the correction for what of "
+        what += f"the PSF is outside; 68 % of it are within {looked_at.psf_radius:.2g} deg."
+        lines = ["region:", region, "  containment_correction: true"]
+        regions = "\n".join([_said(what), *lines])
+    background = f"background: {_off_regions(looked_at)}"
+    method = "as many regions as fit at the same distance from the pointing as the target"
+    if "ring" in background:
+        method = f"a ring, as the runs point {looked_at.offset:.2g} deg from the target"
+    elif "wobble" in background:
+        method = "regions in regular steps around the pointing, as the cut depends on energy"
+    blocks = [
+        _said(
+            "A reduction, as `obscluster init --reduce` describes it: spectra of groups. It is "
+            "ready for:",
+            "    obscluster reduce results/ --config FILE -o datasets/",
+            "Lines with ## explain. Lines with # are options: take the # and the blank behind it "
+            "away to use one. `obscluster reduce --help` lists all keys.",
+        ),
+        _said(f"Where the source is, in place of the target of the groups: RA DEC{known}.")
+        + f"\n# target: {target}",
+        _said("Spectra (1d) or maps (3d, which need a background response).") + "\nkind: 1d",
+        _said(
+            "Reconstructed energies. The edges are 10^(k/10) TeV, so that all groups, also those "
+            "of other instruments, have edges in common; where a run is not sensitive, its safe "
+            "mask takes them away. With few counts take 5 bins per decade."
+        )
+        + f"\nenergy: {_energy_axis(looked_at)}",
+        _said("True energies (unless told, twice as far and as fine).")
+        + f"\n# energy_true: {_energy_axis(looked_at, 2)}",
+        regions,
+        _said(f"How the background is found: {method}.") + f"\n{background}",
+        _said("What the background must not see, beside the target: other sources.")
+        + "\n"
+        + _option("exclusion:", '  regions: ["icrs;circle(83.633, 22.014, 0.3)"]'),
+        _said("Energies from where the area of a run reaches so much of its maximum.")
+        + "\nsafe_mask: {methods: [aeff-max], aeff_percent: 10}",
+        _said("Write the datasets of the single runs, too; `obscluster fit --compare` needs them.")
+        + "\n# keep_runs: true",
+        _said("What `obscluster fit` fits to all groups together.")
+        + f"\nfit: {{model: power-law, reference: {energy}, flux_points_per_decade: 5}}",
+        _said("Processes.") + "\n# workers: 2",
+    ]
+    if looked_at.has_background and not pointlike:
+        lines = ["kind: 3d", "background: {method: fov}", "map: {width: 4 deg, binsz: 0.02 deg}"]
+        what = "INSTEAD of kind and background: maps, with the background response."
+        blocks.append(f"{_said(what)}\n{_option(*lines)}")
+    return blocks
+
+
+def _energy_axis(looked_at: ArchiveFacts, finer: int = 1) -> str:
+    """Axis that holds the responses, between powers of ten; or one beyond it, and finer."""
+    low, high = (u.Quantity(limit).to_value(u.TeV) for limit in looked_at.limits)
+    ends = [10.0 ** np.floor(np.log10(low) + 1e-9), 10.0 ** np.ceil(np.log10(high) - 1e-9)]
+    low, high = ends[0] / finer, ends[1] * finer
+    return f"{{min: {low:g} TeV, max: {high:g} TeV, bins_per_decade: {10 * finer}}}"
+
+
+def _on_radius(looked_at: ArchiveFacts) -> str:
+    """Radius of the region: about that of most signal to noise for a Gaussian PSF."""
+    if not np.isfinite(looked_at.psf_radius):
+        return "0.11 deg"
+    # 1.585 sigma, and 68 % of it are within 1.515 sigma.
+    return f"{max(round(1.05 * looked_at.psf_radius, 2), 0.02):g} deg"
+
+
+def _off_regions(looked_at: ArchiveFacts) -> str:
+    """How the background is found around the target."""
+    if looked_at.kind.cut == "by energy":
+        return "{method: wobble, off_regions: 3}"
+    radius = u.Quantity(_on_radius(looked_at)).to_value(u.deg)
+    # Closer to the pointing, no region fits beside the target.
+    if looked_at.offset < 2 * radius and looked_at.has_background:
+        return "{method: ring}"
+    return "{method: reflected}"
 
 
 def _said(*texts: str) -> str:

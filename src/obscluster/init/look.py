@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from astropy.coordinates import SkyCoord
 from astropy.table import QTable
 from numpy.typing import NDArray
 
+from obscluster.archive.kinds import Kind, kind_of, settled
 from obscluster.archive.quantities import column_of
 from obscluster.characterise import default_features
 from obscluster.exceptions import DataError, ObsClusterWarning, RequestError
@@ -61,6 +63,14 @@ class ArchiveFacts:
         What tells the runs apart.
     within : list of str
         Columns whose values should not be mixed.
+    kind : `~obscluster.archive.kinds.Kind`
+        What most of the runs that were looked at are.
+    has_background : bool
+        Whether all of these have a background response.
+    psf_radius : float
+        In degrees: how far 68 % of their PSF reach at the energy; NaN where nobody knows.
+    offset : float
+        In degrees: median distance of their pointings from the target; NaN without one.
     verified : bool
         Whether livetimes are those of the good time intervals, rather than of the index.
     """
@@ -73,6 +83,10 @@ class ArchiveFacts:
     limits: tuple[str, str]
     features: list[str]
     within: list[str]
+    kind: Kind
+    has_background: bool
+    psf_radius: float
+    offset: float
     verified: bool = False
 
     @property
@@ -101,6 +115,10 @@ def look_at(data_store: DataStore, verify: bool = False) -> ArchiveFacts:
     observations = list(data_store.get_observations(obs_table[rows], skip_missing=True))
     energy, limits = _energies(observations)
     position = None if target is None else resolve_target(data_store.obs_table, target).position
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ObsClusterWarning)
+        about = get_features(observations, ["psf-r68", "offset"], energy, position)
+    kinds = Counter(settled([kind_of(obs.passing()) for obs in observations]))
     return ArchiveFacts(
         data_store=data_store,
         names=names,
@@ -110,6 +128,10 @@ def look_at(data_store: DataStore, verify: bool = False) -> ArchiveFacts:
         limits=limits,
         features=_features(obs_table, observations, energy, position),
         within=[name for name in ("N_TELS", "EPOCH") if _is_category(obs_table, name)],
+        kind=kinds.most_common(1)[0][0] if kinds else Kind(),
+        has_background=all("bkg" in obs.available_irfs for obs in observations),
+        psf_radius=_median(about["psf-r68"]),
+        offset=float("nan") if position is None else _median(about["offset"]),
         verified=verify,
     )
 
@@ -149,6 +171,13 @@ def _energies(observations: Sequence[Any]) -> tuple[str, tuple[str, str]]:
     low, high = nice(low), nice(high * 1.001)
     best = min(max(1.0, 3 * low), high / 3)
     return _energy_text(nice(best * 1.001)), (_energy_text(low), _energy_text(high))
+
+
+def _median(values: u.Quantity) -> float:
+    """Median of angles in degrees; NaN if none is known."""
+    found = values.to_value(u.deg)
+    found = found[np.isfinite(found)]
+    return float(np.median(found)) if len(found) else float("nan")
 
 
 def nice(value: float) -> float:

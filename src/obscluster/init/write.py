@@ -11,11 +11,18 @@ from obscluster.exceptions import RequestError
 from obscluster.files.checksums import UNSEALED
 from obscluster.files.output import check_file, write_file
 from obscluster.gadf.index import expand_path
-from obscluster.init.blocks import feature_blocks, first_blocks, grouping_blocks, last_blocks
+from obscluster.init.blocks import (
+    feature_blocks,
+    first_blocks,
+    grouping_blocks,
+    last_blocks,
+    reduction_blocks,
+)
 from obscluster.init.look import look_at
 from obscluster.obs_table import several_rows
+from obscluster.store import DataStore
 
-__all__ = ["describe_run", "write_description"]
+__all__ = ["describe_reduction", "describe_run", "write_description"]
 
 Archive = str | os.PathLike[str] | Mapping[str, str]
 
@@ -26,6 +33,7 @@ def write_description(
     overwrite: bool = False,
     verify: bool = False,
     force: bool = False,
+    reduction: bool = False,
 ) -> str:
     """Write a description that `obscluster.run.run_plan` takes as it is.
 
@@ -41,6 +49,8 @@ def write_description(
         Take livetimes from the good time intervals of all runs, rather than from the index.
     force : bool
         Replace any file that is there.
+    reduction : bool
+        Write one for `obscluster.reduction.read_reduce_config` instead.
 
     Returns
     -------
@@ -57,7 +67,7 @@ def write_description(
     path = Path(path)
     place = expand_path(archive["path"] if isinstance(archive, Mapping) else os.fspath(archive))
     check_file(path, overwrite, force, place)
-    text = describe_run(archive, verify)
+    text = describe_reduction(archive) if reduction else describe_run(archive, verify)
     seal = f"\n# As `obscluster init` wrote it: {UNSEALED}\n"
     write_file(path, text + seal, overwrite, force, place)
     return text
@@ -80,12 +90,7 @@ def describe_run(archive: Archive, verify: bool = False) -> str:
     RequestError
         If it holds no run.
     """
-    data_store = open_archive(archive)
-    if len(data_store.obs_table) == 0:
-        raise RequestError(f"{data_store.base_dir}: the archive has no run")
-    if text := several_rows(data_store.obs_table):
-        raise RequestError(f"{data_store.base_dir}: {text}")
-    looked_at = look_at(data_store, verify)
+    looked_at = look_at(_opened(archive), verify)
     blocks = [
         *first_blocks(archive, looked_at),
         *feature_blocks(looked_at),
@@ -93,3 +98,30 @@ def describe_run(archive: Archive, verify: bool = False) -> str:
         *last_blocks(looked_at),
     ]
     return "\n\n".join(blocks) + "\n"
+
+
+def describe_reduction(archive: Archive) -> str:
+    """Commented description of a reduction, as YAML.
+
+    Parameters
+    ----------
+    archive : str, path or mapping
+        Directory of the archive, or a block with ``path``, ``obs_index`` and ``hdu_index``.
+
+    Raises
+    ------
+    ArchiveError
+        If the archive cannot be read.
+    RequestError
+        If it holds no run.
+    """
+    return "\n\n".join(reduction_blocks(look_at(_opened(archive)))) + "\n"
+
+
+def _opened(archive: Archive) -> DataStore:
+    data_store = open_archive(archive)
+    if len(data_store.obs_table) == 0:
+        raise RequestError(f"{data_store.base_dir}: the archive has no run")
+    if text := several_rows(data_store.obs_table):
+        raise RequestError(f"{data_store.base_dir}: {text}")
+    return data_store

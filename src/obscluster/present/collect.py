@@ -29,7 +29,7 @@ from obscluster.present.facts import (
     start_times,
     target_names_of,
 )
-from obscluster.stacking import loss_table
+from obscluster.stacking import compared_groupings, loss_table
 from obscluster.store import DataStore
 from obscluster.target import resolve_target
 
@@ -149,7 +149,7 @@ def _losses(
     if found is None:
         missing["losses"] = "no source was named, whose measurement would lose information"
         return known, {}
-    scores, fit_background = found
+    scores, fit_background, kinds = found
     rows = {int(obs_id): row for row, obs_id in enumerate(grouping.obs_ids.tolist())}
     order = [rows.get(int(obs_id), -1) for obs_id in scores.obs_ids]
 
@@ -157,8 +157,7 @@ def _losses(
         return np.append(labels, UNASSIGNED)[order]
 
     labels = of_scores(grouping.labels)
-    stacked = np.where(labels == UNASSIGNED, UNASSIGNED, 1)
-    table = loss_table(scores, {"these groups": labels, "all stacked": stacked}, fit_background)
+    table = loss_table(scores, compared_groupings(kinds, scores.obs_ids, labels), fit_background)
     others = {str(n): of_scores(values) for n, values in partitions.items()}
     by_number = loss_table(scores, others, fit_background) if len(others) > 1 else None
     losses = {} if by_number is None else dict(zip(others, by_number["loss"], strict=True))

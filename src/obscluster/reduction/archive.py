@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import warnings
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -33,16 +33,26 @@ from gammapy.irf import IRF_REGISTRY
 from gammapy.utils.fits import HDULocation
 from gammapy.utils.time import time_ref_from_dict
 
+from obscluster.archive.kinds import (
+    KEEP_APART,
+    Kind,
+    check_stackable,
+    joined,
+    kind_of,
+    settled,
+)
 from obscluster.characterise import open_archive
 from obscluster.exceptions import DataError, RequestError, SkippedRunWarning
 from obscluster.gadf.fits import FitsFile
 from obscluster.gadf.hdu import HDU
+from obscluster.gadf.shared_irfs import SharedIRFs
 from obscluster.grouping.base import Grouping
 from obscluster.reduction.messages import captured
 from obscluster.store import DataStore
 
 __all__ = [
     "gammapy_store",
+    "group_kinds",
     "is_read_error",
     "read_observations",
     "required_irfs",
@@ -100,6 +110,40 @@ def to_gammapy(
     return groups
 
 
+def group_kinds(data_store: DataStore, members: Mapping[str, Sequence[int]]) -> dict[str, Kind]:
+    """Kind of the runs of each group; only the headers of the runs are looked at.
+
+    Parameters
+    ----------
+    data_store : `~obscluster.store.DataStore`
+        The archive.
+    members : mapping
+        Name of a group to its runs.
+
+    Raises
+    ------
+    RequestError
+        If a group holds runs that may not be stacked.
+    """
+    listed = set(data_store.hdu_index.obs_ids.tolist())
+    obs_ids = [i for of_group in members.values() for i in of_group if i in listed]
+    runs = [data_store.obs(obs_id).passing() for obs_id in obs_ids]
+    types = ("aeff", "rad_max")
+    shared = SharedIRFs.among(run.files(*types) for run in runs)
+    kinds = []
+    for run in runs:
+        irfs = {}
+        # What cannot be read is told when the run is reduced.
+        with suppress(DataError):
+            irfs = run.read_irfs(*types, shared=shared, offset=lambda: 0.0)
+        kinds.append(kind_of(run, irfs))
+    of_run = dict(zip(obs_ids, settled(kinds), strict=True))
+    check_stackable(of_run, members, KEEP_APART)
+    return {
+        name: joined(of_run.get(i, Kind()) for i in of_group) for name, of_group in members.items()
+    }
+
+
 def gammapy_store(data_store: DataStore) -> gammapy.data.DataStore:
     """Gammapy's view of an archive.
 
@@ -120,7 +164,7 @@ def gammapy_store(data_store: DataStore) -> gammapy.data.DataStore:
         return gammapy.data.DataStore(hdu_table, obs_table)
 
 
-class _Index(HDUIndexTable):  # type: ignore[misc]
+class _Index(HDUIndexTable):
     """Gammapy's index, whose parts are read by this package where that gives the same."""
 
     def hdu_location(self, *args: Any, **kwargs: Any) -> HDULocation | None:
@@ -128,7 +172,7 @@ class _Index(HDUIndexTable):  # type: ignore[misc]
         return None if found is None else _Location(**vars(found))
 
 
-class _Location(HDULocation):  # type: ignore[misc]
+class _Location(HDULocation):
     """A part of a run, see `_Index`."""
 
     def load(self) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from astropy import units as u
 from pydantic import (
@@ -30,6 +30,7 @@ __all__ = [
     "ReduceConfig",
     "RegionConfig",
     "SafeMaskConfig",
+    "describe_keys",
     "make_reduce_config",
     "read_reduce_config",
 ]
@@ -58,9 +59,9 @@ SafeMethod = Literal["aeff-max", "aeff-default", "edisp-bias", "offset-max", "bk
 class EnergyConfig(Strict):
     """An energy axis with logarithmic bins."""
 
-    min: Energy = "0.1 TeV"
-    max: Energy = "100 TeV"
-    bins_per_decade: PositiveInt = 10
+    min: Energy = Field(default="0.1 TeV", description="lowest energy")
+    max: Energy = Field(default="100 TeV", description="highest energy")
+    bins_per_decade: PositiveInt = Field(default=10, description="bins in a factor of ten")
 
     @model_validator(mode="after")
     def _in_order(self) -> EnergyConfig:
@@ -81,9 +82,17 @@ class RegionConfig(Strict):
     circle.
     """
 
-    radius: Angle = "0.11 deg"
-    shape: str | None = None
-    containment_correction: bool = True
+    radius: Angle = Field(
+        default="0.11 deg",
+        description="of the circle around the target; point-like runs bring their own",
+    )
+    shape: str | None = Field(
+        default=None,
+        description="region of DS9 in its place: icrs;ellipse(83.6, 22.0, 0.2, 0.1, 30)",
+    )
+    containment_correction: bool = Field(
+        default=True, description="correct for the part of the PSF outside of the circle"
+    )
 
     @model_validator(mode="after")
     def _circle_is_corrected(self) -> RegionConfig:
@@ -103,9 +112,13 @@ class ExclusionConfig(Strict):
     none in 1D, where the background keeps clear of the source region anyway.
     """
 
-    regions: tuple[str, ...] = ()
-    file: str | None = None
-    target: Angle | None = None
+    regions: tuple[str, ...] = Field(
+        default=(), description="in the format of DS9: [icrs;circle(83.6, 22.0, 0.3)]"
+    )
+    file: str | None = Field(default=None, description="region file, or FITS mask that is 0 inside")
+    target: Angle | None = Field(
+        default=None, description="circle around the target; none in 1d, 0.3 deg in 3d"
+    )
 
 
 class SafeMaskConfig(Strict):
@@ -115,11 +128,20 @@ class SafeMaskConfig(Strict):
     energies at which a run has at least ``min_counts`` expected OFF counts, in 1D.
     """
 
-    methods: tuple[SafeMethod, ...] | None = None
-    aeff_percent: float = Field(default=10.0, ge=0, lt=100)
-    bias_percent: float = Field(default=10.0, gt=0)
-    offset_max: Angle = "2.5 deg"
-    min_counts: float = Field(default=5.0, gt=0)
+    methods: tuple[SafeMethod, ...] | None = Field(
+        default=None, description="[aeff-max], and in 3d offset-max too"
+    )
+    aeff_percent: float = Field(
+        default=10.0,
+        ge=0,
+        lt=100,
+        description="of the largest area, from where on energies are used",
+    )
+    bias_percent: float = Field(default=10.0, gt=0, description="largest bias of the energy")
+    offset_max: Angle = Field(default="2.5 deg", description="largest distance from the pointing")
+    min_counts: float = Field(
+        default=5.0, gt=0, description="for counts: least expected OFF counts of a run in a bin"
+    )
 
 
 class BackgroundConfig(Strict):
@@ -131,19 +153,28 @@ class BackgroundConfig(Strict):
     response with a normalisation per run. ``auto`` takes what fits: reflected, wobble or fov.
     """
 
-    method: Literal["auto", "reflected", "wobble", "ring", "fov"] = "auto"
-    off_regions: PositiveInt | None = None
-    min_distance: Angle = "0.1 rad"
-    ring_radius: Angle = "0.5 deg"
-    ring_width: Angle = "0.2 deg"
-    fov_method: Literal["scale", "fit"] = "scale"
+    method: Literal["auto", "reflected", "wobble", "ring", "fov"] = Field(
+        default="auto",
+        description="1d: regions at the same offset, or a ring; 3d: the response, scaled",
+    )
+    off_regions: PositiveInt | None = Field(
+        default=None, description="reflected: at most; wobble: this many (else as many as fit; 1)"
+    )
+    min_distance: Angle = Field(
+        default="0.1 rad", description="reflected: angle to the target at least"
+    )
+    ring_radius: Angle = Field(default="0.5 deg", description="ring: inner radius")
+    ring_width: Angle = Field(default="0.2 deg", description="ring: width")
+    fov_method: Literal["scale", "fit"] = Field(
+        default="scale", description="fov: how the normalisation of a run is found"
+    )
 
 
 class MapConfig(Strict):
     """Maps in 3D, around the target."""
 
-    width: Angle = "4 deg"
-    binsz: Angle = "0.02 deg"
+    width: Angle = Field(default="4 deg", description="of the maps in 3d")
+    binsz: Angle = Field(default="0.02 deg", description="of their pixels")
 
 
 class FitConfig(Strict):
@@ -161,21 +192,27 @@ class FitConfig(Strict):
 class ReduceConfig(Strict):
     """Everything that makes datasets of groups, and a fit of the datasets."""
 
-    kind: Literal["1d", "3d"] = "1d"
-    target: str | None = None
-    frame: Literal["icrs", "galactic"] = "icrs"
+    kind: Literal["1d", "3d"] = Field(default="1d", description="spectra or maps")
+    target: str | None = Field(
+        default=None,
+        description="where the source is, RA DEC in degrees or a name; that of the groups",
+    )
+    frame: Literal["icrs", "galactic"] = Field(default="icrs", description="of these coordinates")
     energy: EnergyConfig = EnergyConfig()
-    energy_true: EnergyConfig | None = None
+    energy_true: EnergyConfig | None = Field(
+        default=None, description="{min, max, bins_per_decade}; twice as far and as fine"
+    )
     region: RegionConfig = RegionConfig()
     map: MapConfig = MapConfig()
     exclusion: ExclusionConfig = ExclusionConfig()
     safe_mask: SafeMaskConfig = SafeMaskConfig()
     background: BackgroundConfig = BackgroundConfig()
-    # As Gammapy stacks, a stack may predict other counts than its runs.
-    stack: Literal["exact", "gammapy"] = "exact"
-    keep_runs: bool = False
+    stack: Literal["exact", "gammapy"] = Field(
+        default="exact", description="exact predicts what the runs predict, see docs/stacks.md"
+    )
+    keep_runs: bool = Field(default=False, description="write the datasets of the runs, too")
     fit: FitConfig = FitConfig()
-    workers: PositiveInt = 1
+    workers: PositiveInt = Field(default=1, description="processes")
 
     @model_validator(mode="after")
     def _fits_together(self) -> ReduceConfig:
@@ -205,6 +242,38 @@ class ReduceConfig(Strict):
         if self.safe_mask.methods is not None:
             return self.safe_mask.methods
         return ("aeff-max",) if self.kind == "1d" else ("aeff-max", "offset-max")
+
+
+def describe_keys(model: type[Strict] = ReduceConfig, above: str = "") -> list[str]:
+    """All keys of a description: a line for each, with its default, what it may be, and why.
+
+    Parameters
+    ----------
+    model : type
+        The description, or a part of it.
+    above : str
+        Key of the part, with a point behind it.
+    """
+    lines: list[str] = []
+    for name, field in model.model_fields.items():
+        if isinstance(field.default, Strict):
+            lines += describe_keys(type(field.default), f"{above}{name}.")
+            continue
+        unset = field.default is None or field.default == ()
+        default = "-" if unset else str(field.default)
+        default = default.lower() if isinstance(field.default, bool) else default
+        choices = _choices(field.annotation)
+        meaning = [field.description or "", f"({', '.join(choices)})" if choices else ""]
+        text = " ".join(filter(None, meaning))
+        lines.append(f"{above + name:<29} {default:<11} {text}".rstrip())
+    return lines
+
+
+def _choices(annotation: Any) -> list[str]:
+    """Words among which a value is chosen, wherever in its type."""
+    if get_origin(annotation) is Literal:
+        return [str(word) for word in get_args(annotation)]
+    return [word for part in get_args(annotation) for word in _choices(part)]
 
 
 def make_reduce_config(

@@ -19,6 +19,7 @@ from typing import Any
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 
+from obscluster.archive.kinds import Kind
 from obscluster.characterise import open_archive
 from obscluster.config import make_config, relocated
 from obscluster.exceptions import ArchiveError, RequestError
@@ -30,6 +31,7 @@ from obscluster.files.yaml import read_yaml, write_yaml
 from obscluster.grouping.base import Grouping
 from obscluster.reduction.archive import (
     gammapy_store,
+    group_kinds,
     read_observations,
     required_irfs,
     why_unread,
@@ -45,6 +47,7 @@ from obscluster.reduction.files import (
 from obscluster.reduction.makers import Outcome, Plan, make_plan, reduce_runs
 from obscluster.reduction.messages import captured
 from obscluster.reduction.models import starting_models
+from obscluster.reduction.off_counts import off_advice, plain_reason, sparse_counts
 from obscluster.reduction.parts import GROUP_FILE, PARTS, find_complete, group_key, read_part
 from obscluster.reduction.result import Reduction
 from obscluster.reduction.stack import GroupStack
@@ -96,7 +99,8 @@ def reduce_groups(
     Raises
     ------
     RequestError
-        If there is no target, the output cannot be written, or no run of any group can be reduced.
+        If there is no target, a group holds runs that may not be stacked, the output cannot be
+        written, or no run of any group can be reduced.
     """
     output = Path(output)
     check_output(output, overwrite)
@@ -109,7 +113,8 @@ def reduce_groups(
     data_store = open_archive(archive)
     position = _position(config, asked, data_store)
     plan = make_plan(config, position)
-    members = {k: v.tolist() for k, v in grouping.groups.items() if k != "unassigned"}
+    members = grouping.members
+    kinds = group_kinds(data_store, members)
     keys = {name: group_key(plan, data_store, name, obs_ids) for name, obs_ids in members.items()}
     with reserved(output, overwrite, data_store.base_dir, keep=PARTS) as held:
         parts = held.kept(PARTS)
@@ -123,7 +128,7 @@ def reduce_groups(
             # There is nothing in it with which the next start could go on.
             shutil.rmtree(parts)
             raise RequestError(_none_reduced(made))
-        record = _write(output, overwrite, places, made, plan, data_store)
+        record = _write(output, overwrite, places, made, plan, data_store, kinds)
     return Reduction(output, record)
 
 
@@ -209,7 +214,7 @@ def _reduce_group(
             messages.update(said)
         if reason:
             why = why_unread(data_store, outcome.obs_id)
-            skipped[outcome.obs_id] = why or reason
+            skipped[outcome.obs_id] = why or plain_reason(reason)
             unread += [outcome.obs_id] if why or outcome.unread else []
         else:
             messages.update(outcome.messages)
@@ -226,6 +231,7 @@ def _reduce_group(
         "obs_ids": stack.obs_ids,
         "livetime": f"{stack.livetime.to_value(u.h):.4f} h",
         **content,
+        **_few_off(stack),
         "skipped": dict(sorted(skipped.items())),
         # Of these the group is not complete, and is not kept.
         **({"unread": sorted(unread)} if unread else {}),
@@ -244,6 +250,16 @@ def _conditions(data_store: DataStore, obs_id: int) -> dict[str, float]:
     return {name: float(run.quantity(name).value.value) for name in ("ZEN_PNT", "MUONEFF")}
 
 
+def _few_off(stack: GroupStack) -> dict[str, Any]:
+    """Counts in bins with few OFF counts, of the group and of its runs if they are written."""
+    if getattr(stack.dataset, "counts_off", None) is None:
+        return {}
+    found = {"group": sparse_counts(stack.dataset)}
+    if stack.runs:
+        found["runs"] = sparse_counts(stack.dataset, len(stack.obs_ids))
+    return {"few_off": found}
+
+
 def _none_reduced(groups: Mapping[str, dict[str, Any]]) -> str:
     reasons = {why for group in groups.values() for why in group["skipped"].values()}
     more = " ..." if len(reasons) > 3 else ""
@@ -257,6 +273,7 @@ def _write(
     groups: Mapping[str, dict[str, Any]],
     plan: Plan,
     data_store: DataStore,
+    kinds: Mapping[str, Kind],
 ) -> dict[str, Any]:
     """Put the groups together, and make them appear at once."""
     record: dict[str, Any] = {
@@ -266,6 +283,8 @@ def _write(
         "archive": str(data_store.base_dir),
         "index_files": {p.name: value for p, value in data_store.index_checksums.items()},
         "position": {"ra": float(plan.position.ra.deg), "dec": float(plan.position.dec.deg)},
+        "kinds": {name: kind.parts for name, kind in kinds.items()},
+        "advice": off_advice(groups, plan.config),
         "groups": groups,
     }
     same = {name: group["checksums"] for name, group in groups.items()} == _checksums(output)

@@ -123,7 +123,15 @@ PART = mapping(
         ),
         "checksums": mapping_of(text, key=text),
     },
-    {"key": text, "counts": number(), "background": number(finite=False), "energy_min": text},
+    {
+        "key": text,
+        "counts": number(),
+        "background": number(finite=False),
+        "energy_min": text,
+        "few_off": mapping_of(
+            mapping({"counts": number(), "sparse": number(), "background": number()}), key=text
+        ),
+    },
 )
 
 

@@ -26,12 +26,14 @@ from obscluster.reduction.geometry import empty_map_dataset, is_spectrum
 from obscluster.reduction.makers import Plan
 from obscluster.reduction.models import source_model
 
-__all__ = ["GroupStack", "deviations", "predictions", "with_exact_dispersion"]
+__all__ = ["GroupStack", "describe_deviation", "deviations", "predictions", "with_exact_dispersion"]
 
 # Spectra on which a stack is tested, beside the one that is to be fitted.
 _INDICES = (2.0, 4.0)
 # Part of the predicted counts that is too small to look at, which rounding may change.
 _NOTHING = 1e-9
+# Single precision, in which stacks are written.
+_EXACT = 1e-4
 
 
 def with_exact_dispersion(dataset: MapDataset) -> MapDataset:
@@ -134,6 +136,19 @@ def deviations(
             "sigma": float(f"{np.sqrt((delta**2 / mu[mask & (mu > 0)]).sum()):.3g}"),
         }
     return found
+
+
+def describe_deviation(found: Mapping[str, Mapping[str, Any]]) -> str:
+    """What `deviations` found, in a line."""
+    largest = max(found.values(), key=lambda one: abs(one["largest"]))
+    sigma = max(one["sigma"] for one in found.values())
+    if abs(largest["largest"]) < _EXACT and sigma < _EXACT:
+        return "predicts what its runs predict"
+    return (
+        f"predicts {100 * largest['largest']:+.2g} % against the sum of its runs at "
+        f"{largest['at']}, where it is farthest from it; {sigma:.2g} standard deviations over all "
+        "bins"
+    )
 
 
 def _largest(stacked: NDArray[Any], runs: NDArray[Any]) -> tuple[float, int]:

@@ -48,6 +48,8 @@ def reduce_and_fit(work: Work, settings: ReduceConfig) -> Any:
         reduce_groups(work.output, settings, datasets, None, work.progress, overwrite=True)
         reduction = read_reduction(datasets)
         unread.update(reduction.unread)
+        for line in reduction.record["advice"]:
+            work.say(f"reduce: {line}")
         return [f"{DATASETS}/{name}" for name in reduction.record["files"]]
 
     def do_fit() -> list[str]:

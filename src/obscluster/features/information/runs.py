@@ -12,6 +12,7 @@ import numpy as np
 from astropy.coordinates import SkyCoord
 from numpy.typing import NDArray
 
+from obscluster.archive.kinds import ONE_KIND, Kind, check_stackable
 from obscluster.engine import Engine, get_engine
 from obscluster.exceptions import DataError, RequestError, SkippedRunWarning, unknown_name
 from obscluster.features.base import NotComputableError
@@ -29,6 +30,7 @@ Array = NDArray[np.float64]
 Progress = Callable[[Iterable[Any]], Iterable[Any]]
 
 _SAFE = ("aeff-max", "index", "none")
+_CLASSES = {True: "point-like", False: "full-enclosure"}
 _BACKGROUNDS = ("auto", "irf", "events")
 
 
@@ -137,11 +139,10 @@ def _gather(observations: Sequence[Observation], rows: Sequence[_Row], task: Tas
         reasons = "; ".join(dict.fromkeys(row.note for row in rows)) or "there is none"
         raise RequestError(f"no run has expected counts: {reasons}")
     if len(kinds) > 1:
-        n_pointlike = sum(counts.pointlike for _, counts in known)
-        raise RequestError(
-            f"{n_pointlike} of {len(rows)} runs have point-like responses, the others full-"
-            "enclosure ones; these are not stacked, so select runs of one kind"
-        )
+        of_run = {
+            observations[i].obs_id: Kind(response=_CLASSES[counts.pointlike]) for i, counts in known
+        }
+        check_stackable(of_run, {"these counts": of_run}, ONE_KIND)
     binning = task.binning.energy_only if kinds == {True} else task.binning
     if kinds == {True} and (task.source.size > 0 or "size" in task.source.parameters):
         raise RequestError(
