@@ -120,7 +120,7 @@ def gammapy_store(data_store: DataStore) -> gammapy.data.DataStore:
         return gammapy.data.DataStore(hdu_table, obs_table)
 
 
-class _Index(HDUIndexTable):  # type: ignore[misc]
+class _Index(HDUIndexTable):
     """Gammapy's index, whose parts are read by this package where that gives the same."""
 
     def hdu_location(self, *args: Any, **kwargs: Any) -> HDULocation | None:
@@ -128,7 +128,7 @@ class _Index(HDUIndexTable):  # type: ignore[misc]
         return None if found is None else _Location(**vars(found))
 
 
-class _Location(HDULocation):  # type: ignore[misc]
+class _Location(HDULocation):
     """A part of a run, see `_Index`."""
 
     def load(self) -> Any:

@@ -62,8 +62,8 @@ def _first_crossing(area: RegionNDMap, energy_min: u.Quantity, part: float) -> u
     def above(energy: Any) -> Any:
         return (model(u.Quantity(energy, "TeV")) / limit).to_value("") - 1
 
-    ends = [energy.to_value("TeV") for energy in (energy_min, model.energy[-1])]
-    energies = np.geomspace(*ends, _N_SCANNED + 1)
+    first, last = (float(energy.to_value("TeV")) for energy in (energy_min, model.energy[-1]))
+    energies = np.geomspace(first, last, _N_SCANNED + 1)
     signs = np.sign(above(energies))
     crossed = np.flatnonzero(signs[:-1] != signs[1:])
     if not len(crossed):

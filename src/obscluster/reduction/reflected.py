@@ -57,7 +57,7 @@ class Circles(NamedTuple):
         return inside
 
 
-class ReflectedCirclesFinder(ReflectedRegionsFinder):  # type: ignore[misc]
+class ReflectedCirclesFinder(ReflectedRegionsFinder):
     """Gammapy's finder, faster for circles; other shapes are left to it."""
 
     def run(
@@ -82,7 +82,7 @@ class ReflectedCirclesFinder(ReflectedRegionsFinder):  # type: ignore[misc]
             Projection in which they are of one size.
         """
         if type(region) is not CircleSkyRegion:
-            return super().run(region, center, exclusion_mask)  # type: ignore[no-any-return]
+            return super().run(region, center, exclusion_mask)
         circles = self.circles(region, center, exclusion_mask)
         return circles.to_sky(), circles.wcs
 
@@ -118,7 +118,8 @@ class ReflectedCirclesFinder(ReflectedRegionsFinder):  # type: ignore[misc]
                 angle += step
             else:
                 angle += self.angle_increment.to_value("rad")
-        return Circles(*np.reshape(found, (-1, 2)).T, circle.radius, geom.wcs)
+        x_found, y_found = np.reshape(found, (-1, 2)).T
+        return Circles(x_found, y_found, circle.radius, geom.wcs)
 
 
 def _angular_size(circle: CirclePixelRegion, pivot: PixCoord, geom: WcsGeom) -> float:
@@ -142,7 +143,7 @@ def _angular_size(circle: CirclePixelRegion, pivot: PixCoord, geom: WcsGeom) -> 
     return float(size)
 
 
-class ReflectedCirclesMaker(ReflectedRegionsBackgroundMaker):  # type: ignore[misc]
+class ReflectedCirclesMaker(ReflectedRegionsBackgroundMaker):
     """Gammapy's maker, faster for a `ReflectedCirclesFinder` and a circle."""
 
     def make_counts_off(
@@ -159,12 +160,12 @@ class ReflectedCirclesMaker(ReflectedRegionsBackgroundMaker):  # type: ignore[mi
         """
         geom = dataset.counts.geom
         if type(geom.region) is not CircleSkyRegion:
-            return super().make_counts_off(dataset, observation)  # type: ignore[no-any-return]
+            return super().make_counts_off(dataset, observation)
         center = observation.get_pointing_icrs(observation.tmid)
         circles = self.region_finder.circles(geom.region, center, self.exclusion_mask)
         if not len(circles.x):
             # The way to say that there are none.
-            return super().make_counts_off(dataset, observation)  # type: ignore[no-any-return]
+            return super().make_counts_off(dataset, observation)
         energy, events = geom.axes["energy"], observation.events
         geom = RegionGeom.from_regions(circles.to_sky(), axes=[energy], wcs=circles.wcs)
         bins = energy.coord_to_idx(events.energy[circles.contain(events.radec)])
