@@ -118,8 +118,8 @@ class ReflectedCirclesFinder(ReflectedRegionsFinder):
                 angle += step
             else:
                 angle += self.angle_increment.to_value("rad")
-        x, y = np.reshape(found, (-1, 2)).T
-        return Circles(x, y, circle.radius, geom.wcs)
+        x_found, y_found = np.reshape(found, (-1, 2)).T
+        return Circles(x_found, y_found, circle.radius, geom.wcs)
 
 
 def _angular_size(circle: CirclePixelRegion, pivot: PixCoord, geom: WcsGeom) -> float:
