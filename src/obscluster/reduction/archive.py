@@ -7,6 +7,7 @@ time; what cannot be read so that the numbers are the same, Gammapy reads by its
 from __future__ import annotations
 
 import os
+import re
 import warnings
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,7 +18,6 @@ from typing import Any
 import gammapy.data
 import numpy as np
 from astropy import units as u
-from astropy.io.fits import connect
 from astropy.table import Column, Table
 from gammapy.data import (
     GTI,
@@ -62,6 +62,13 @@ __all__ = [
 
 # A background response is needed in 3D only, a PSF not for point-like runs.
 _REQUIRED = {"1d": ("aeff", "edisp"), "3d": ("aeff", "edisp", "psf", "bkg")}
+# Columns in the order in which Gammapy has them.
+_OF_EVENTS = ("TIME", "ENERGY", "RA", "DEC")
+# Keywords of the layout of a table, which are no metadata.
+_LAYOUT = re.compile(
+    "XTENSION|BITPIX|NAXIS[12]?|PCOUNT|GCOUNT|TFIELDS|THEAP|"
+    "T(TYPE|FORM|UNIT|NULL|SCAL|ZERO|DISP|BCOL|DIM|CTYP|CUNI|CRPX|CRVL|CDLT|RPOS)[0-9]+"
+)
 
 
 def to_gammapy(
@@ -185,18 +192,14 @@ class _Location(HDULocation):
 
 def _convert(hdu_class: str, hdu: HDU) -> Any:
     """Gammapy's object of a HDU; whatever error, where this cannot be told to be the same."""
-    meta = {
-        key: value
-        for key, value in hdu.header.items()
-        if key not in connect.REMOVE_KEYWORDS and not connect.is_column_keyword(key)
-    }
+    meta = {key: value for key, value in hdu.header.items() if not _LAYOUT.fullmatch(key)}
     if hdu_class == "pointing":
         return FixedPointingInfo.from_fits_header(meta)
     if hdu_class == "observation_metadata":
         return ObservationMetaData.from_header(meta)
     if hdu_class == "events":
-        # What else an event has no maker asks for.
-        table = _table(hdu, ("TIME", "ENERGY", "RA", "DEC"), meta)
+        others = (name for name in hdu.colnames if name not in (*_OF_EVENTS, "GLON", "GLAT"))
+        table = _table(hdu, (*_OF_EVENTS, *others), meta)
         if not all(np.isfinite(column).all() for column in table.itercols()):
             raise ValueError("Gammapy masks events")
         seconds = u.Quantity(table["TIME"].astype(float), u.s)

@@ -99,7 +99,6 @@ class ReflectedCirclesFinder(ReflectedRegionsFinder):
         )
         circle = region.to_pixel(geom.wcs)
         pivot = PixCoord.from_sky(center, geom.wcs)
-        x, y = circle.center.x - pivot.x, circle.center.y - pivot.y
         excluded = None
         if exclusion_mask is not None:
             kept = exclusion_mask.interp_to_geom(geom, fill_value=True)
@@ -109,12 +108,9 @@ class ReflectedCirclesFinder(ReflectedRegionsFinder):
         last, angle = 2 * np.pi - step - first, step + first
         found: list[tuple[float, float]] = []
         while angle < last and len(found) < self.max_region_number:
-            cos, sin = np.cos(angle), np.sin(angle)
-            turned = (pivot.x + (cos * x - sin * y), pivot.y + (sin * x + cos * y))
-            if excluded is None or not (
-                CirclePixelRegion(PixCoord(*turned), circle.radius).contains(excluded).any()
-            ):
-                found.append(turned)
+            turned = circle.rotate(pivot, angle)
+            if excluded is None or not turned.contains(excluded).any():
+                found.append((turned.center.x, turned.center.y))
                 angle += step
             else:
                 angle += self.angle_increment.to_value("rad")
