@@ -145,7 +145,11 @@ class MapConfig(Strict):
 
 
 class FitConfig(Strict):
-    """What is fitted to the groups together."""
+    """What is fitted to the groups together.
+
+    ``normalisation`` is one for all, or one of each group or instrument; ``parameters: per-group``
+    frees the whole spectrum of each group. ``light_curve`` needs the datasets of the runs.
+    """
 
     model: Literal["power-law", "cutoff-power-law", "log-parabola"] = "power-law"
     reference: Energy = "1 TeV"
@@ -153,7 +157,11 @@ class FitConfig(Strict):
     max: Energy | None = None
     spatial: Literal["point", "gaussian"] = "point"
     free_position: bool = True
+    normalisation: Literal["shared", "per-group", "per-instrument"] = "shared"
+    parameters: Literal["shared", "per-group"] = "shared"
     flux_points_per_decade: int = Field(default=5, ge=0)
+    light_curve: Literal["run", "night", "none"] = "run"
+    random_state: int = Field(default=0, ge=0)
 
 
 class ReduceConfig(Strict):
