@@ -160,7 +160,7 @@ class FitConfig(Strict):
     normalisation: Literal["shared", "per-group", "per-instrument"] = "shared"
     parameters: Literal["shared", "per-group"] = "shared"
     flux_points_per_decade: int = Field(default=5, ge=0)
-    light_curve: Literal["run", "night", "none"] = "run"
+    light_curve: Literal["run", "night", "none"] = "night"
     random_state: int = Field(default=0, ge=0)
 
 
@@ -177,7 +177,8 @@ class ReduceConfig(Strict):
     exclusion: ExclusionConfig = ExclusionConfig()
     safe_mask: SafeMaskConfig = SafeMaskConfig()
     background: BackgroundConfig = BackgroundConfig()
-    keep_runs: bool = False
+    # None: as many as a light curve is made of.
+    keep_runs: bool | None = None
     fit: FitConfig = FitConfig()
     workers: PositiveInt = 1
 

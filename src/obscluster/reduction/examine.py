@@ -22,6 +22,7 @@ from gammapy.modeling.models import Models
 from scipy.optimize import brentq
 from scipy.stats import chi2
 
+from obscluster.printable import join_lines, printable
 from obscluster.reduction.fit import JointFit, instruments_of, parameter_text, run_fit
 from obscluster.reduction.goodness import goodness_table, ratio_test
 from obscluster.reduction.messages import captured
@@ -33,7 +34,7 @@ from obscluster.reduction.models import (
     sources,
 )
 
-__all__ = ["Examination", "examine"]
+__all__ = ["Examination", "examine", "optional"]
 
 # Below this probability, chance is not the explanation.
 _UNLIKELY = 0.01
@@ -65,7 +66,7 @@ class Examination:
         ``gain``, ``dof`` and ``p_value`` of the datasets apart against the joint fit; ``flux`` and
         ``shape`` with the same, if they disagree: a normalisation for each, and the rest.
     variability : mapping
-        See `~obscluster.reduction.light_curve.light_curve`.
+        Tests by run and by night, see `~obscluster.reduction.light_curve.light_curve`.
     light_curve : `~astropy.table.Table` or None
         Flux against time.
     twice : int
@@ -95,10 +96,10 @@ class Examination:
             )
         if self.agreement and self.agreement["p_value"] < _UNLIKELY:
             lines += self._apart()
-        if self.variability and self.variability["p_value"] < _UNLIKELY:
-            lines.append(
-                f"the flux is not constant: {_p(self.variability)} for {_n_points(self.variability)}"
-            )
+        varies = {k: v for k, v in self.variability.items() if v["p_value"] < _UNLIKELY}
+        if varies:
+            texts = [f"{_p(test)} for {test['n_points']} {by}s" for by, test in varies.items()]
+            lines.append(f"the flux is not constant: {', '.join(texts)}")
         if self.goodness is not None:
             bad = [row for row in self.goodness if row["p_value"] < _UNLIKELY]
             if bad and bad[-1]["dataset"] == self.goodness["dataset"][-1]:
@@ -110,10 +111,8 @@ class Examination:
 
     def _apart(self) -> list[str]:
         found = self.agreement
-        lines = [
-            f"the groups do not agree: {_p(found)} ({_ratio(found)}); the joint spectrum is that of "
-            "none of them"
-        ]
+        text = f"the groups do not agree: {_p(found)} ({_ratio(found)})"
+        lines = [f"{text}; the joint spectrum is that of none of them"]
         if "flux" in found:
             flux, shape = found["flux"], found["shape"]
             what = "then agree" if shape["p_value"] >= _UNLIKELY else "do not agree either"
@@ -145,9 +144,8 @@ class Examination:
                 agree.append(f"the groups agree ({_p(self.agreement)})")
             if self.goodness is not None:
                 agree.append(f"the model describes the counts ({_p(self.goodness[-1])})")
-            if self.variability:
-                flux = f"the flux of {_n_points(self.variability)} is constant"
-                agree.append(f"{flux} ({_p(self.variability)})")
+            texts = [f"{v['n_points']} {by}s: {_p(v)}" for by, v in self.variability.items()]
+            agree += [f"the flux is constant ({', '.join(texts)})"] if texts else []
             lines = ["; ".join(agree)] if agree else []
         return lines + self._limit()
 
@@ -156,15 +154,13 @@ class Examination:
         if "upper_limit" not in found:
             return []
         unit = u.Unit(found["unit"]).to_string("fits")
-        return [
-            f"no significant source: {found['significance']:.1f} sigma; amplitude < "
-            f"{found['upper_limit']:.3g} {unit} (95 %, one-sided, {found['fixed']})"
-        ]
+        limit = f"amplitude < {found['upper_limit']:.3g} {unit} (95 %, one-sided, {found['fixed']})"
+        return [f"no significant source: {found['significance']:.1f} sigma; {limit}"]
 
     def __str__(self) -> str:
         lines = [*self.verdict]
         if "upper_limit" not in self.detection:
-            lines += ["", str(self.fit)]
+            lines += ["", *str(self.fit).splitlines()]
         else:
             lines += [f"  {self.fit.config.model}, {self.fit.n_bins} bins"]
             if not self.fit.success:
@@ -176,7 +172,7 @@ class Examination:
         if not self.disagreements:
             lines += self._alone()
         lines += [f"  left out: {what}: {why}" for what, why in self.left_out.items()]
-        return "\n".join(lines)
+        return join_lines(lines)
 
     def _goodness_rows(self) -> list[Any]:
         rows = [] if self.goodness is None else list(self.goodness)
@@ -201,15 +197,13 @@ def _keys(found: Any) -> Sequence[str]:
 
 def _goodness(row: Any) -> str:
     how = f" from {row['n_experiments']} pseudo-experiments" if row["n_experiments"] else ""
-    return f"statistic {row['statistic']:.1f} for {row['dof']:.1f} degrees of freedom, {_p(row)}{how}"
+    return (
+        f"statistic {row['statistic']:.1f} for {row['dof']:.1f} degrees of freedom, {_p(row)}{how}"
+    )
 
 
 def _ratio(found: Mapping[str, Any]) -> str:
     return f"likelihood ratio {found['gain']:.1f}, {found['dof']} degrees of freedom"
-
-
-def _n_points(found: Mapping[str, Any]) -> str:
-    return f"{found['n_points']} {found['by']}s"
 
 
 def _sigma(value: float) -> str:
@@ -243,26 +237,26 @@ def examine(
     instruments = instruments or instruments_of(fit.datasets)
     found = Examination(fit)
     with captured():
-        with _optional("significance", left_out):
+        with optional("significance", left_out):
             fit, detection = _detection(fit, position, instruments)
             found = replace(found, fit=fit, detection=detection)
-        with _optional("goodness of fit", left_out):
+        with optional("goodness of fit", left_out):
             table = goodness_table(fit.datasets, fit.config.random_state)
             found = replace(found, goodness=table)
         if len(fit.datasets) > 1:
-            with _optional("fits of each group alone", left_out):
+            with optional("fits of each group alone", left_out):
                 alone, agreement = _agreement(fit, position, instruments)
                 found = replace(found, alone=alone, agreement=agreement)
     return replace(found, left_out=left_out)
 
 
 @contextmanager
-def _optional(what: str, left_out: dict[str, str]) -> Iterator[None]:
-    """What is optional never costs the fit."""
+def optional(what: str, left_out: dict[str, str]) -> Iterator[None]:
+    """Work that never costs the fit: if it fails, the reason goes into ``left_out``."""
     try:
         yield
     except Exception as error:  # noqa: BLE001 the engine raises anything
-        left_out[what] = f"{type(error).__name__}: {error}"
+        left_out[what] = printable(f"{type(error).__name__}: {error}")
 
 
 def _detection(
@@ -298,7 +292,9 @@ def _detection(
         return fit, result | {"significance": one, "ts": fixed_ts, "dof": 1}
     shape = sources(datasets.models)[0].spectral_model
     named = [
-        f"{p.name} {p.value:g}" for p in shape.parameters if p.name not in ("amplitude", "reference")
+        f"{p.name} {p.value:g}"
+        for p in shape.parameters
+        if p.name not in ("amplitude", "reference")
     ]
     content = {
         "significance": one,
@@ -366,9 +362,9 @@ def _agreement(
         alone, free = _fit_alone(fit, dataset)
         stats.append(alone.stat)
         n_free += alone.n_free
+        of = (alone.stat, alone.n_bins, free)
         rows += [
-            (dataset.name, p.name, float(p.value), float(p.error), str(p.unit))
-            + (alone.stat, alone.n_bins, free)
+            (dataset.name, p.name, float(p.value), float(p.error), str(p.unit), *of)
             for p in source_of(alone.models, dataset.name).parameters
             if not p.frozen
         ]

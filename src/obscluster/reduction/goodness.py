@@ -133,7 +133,7 @@ def goodness_table(datasets: Datasets, random_state: int = 0) -> QTable:
     slopes = _slopes(datasets)
     parts = [_counts(d, s) for d, s in zip(datasets, slopes, strict=True)]
     infos = [(part.slopes * part.weights) @ part.slopes.T for part in parts]
-    inverse = np.linalg.pinv(np.sum(infos, axis=0), hermitian=True)
+    inverse: Array = np.linalg.pinv(np.sum(infos, axis=0), hermitian=True)
     paid = [float(np.trace(inverse @ info)) for info in infos]
     observed = np.array([part.statistic for part in parts])
     n_bins = np.array([len(part.mu) for part in parts])
@@ -145,8 +145,8 @@ def goodness_table(datasets: Datasets, random_state: int = 0) -> QTable:
         size = int(np.clip(wanted, *_EXPERIMENTS))
         drawn = _experiments(parts, infos, inverse, size, np.random.default_rng(random_state))
     rows = [
-        _row(d.name, *numbers, drawn[:, i] if few[i] else None)
-        for i, (d, *numbers) in enumerate(zip(datasets, observed, n_bins, dof, strict=True))
+        _row(d.name, observed[i], n_bins[i], dof[i], drawn[:, i] if few[i] else None)
+        for i, d in enumerate(datasets)
     ]
     total = observed.sum(), n_bins.sum(), n_bins.sum() - np.linalg.matrix_rank(inverse)
     rows.append(_row(TOGETHER, *total, drawn.sum(axis=1) if any(few) else None))
@@ -300,7 +300,7 @@ def constancy(
     drawn = None
     if part.few:
         rng = np.random.default_rng(random_state)
-        inverse = np.linalg.pinv(info, hermitian=True)
+        inverse = np.asarray(np.linalg.pinv(info, hermitian=True), dtype=float)
         drawn = _experiments([part], [info], inverse, _EXPERIMENTS[1], rng)[:, 0]
     row = _row("", part.statistic, len(n_on), len(n_on) - 1, drawn)
     return {k: row[k] for k in ("statistic", "dof", "p_value", "method", "n_experiments")}

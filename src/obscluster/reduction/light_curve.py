@@ -16,17 +16,13 @@ from gammapy.modeling.models import Models
 from numpy.typing import NDArray
 
 from obscluster.exceptions import RequestError
-from obscluster.reduction.config import FitConfig
-from obscluster.reduction.fit import JointFit, is_map, set_range
+from obscluster.reduction.fit import JointFit, is_map
 from obscluster.reduction.geometry import fitted_mask, has_off, is_spectrum
 from obscluster.reduction.goodness import constancy
 from obscluster.reduction.models import SOURCE_NAME, source_of
 from obscluster.reduction.tables import fitted_energies, with_one_source
 
-__all__ = ["MAX_RUNS", "light_curve", "nights", "restricted"]
-
-# More would take longer than one waits for.
-MAX_RUNS = 200
+__all__ = ["light_curve", "nights"]
 
 
 def light_curve(
@@ -43,8 +39,7 @@ def light_curve(
     Parameters
     ----------
     runs : `gammapy.datasets.Datasets`
-        Datasets of the runs, with the models of their background, restricted to the energies of
-        the fit.
+        Datasets of the runs in the energies of the fit, with the models of their background.
     fit : `~obscluster.reduction.fit.JointFit`
         The fit.
     groups : mapping
@@ -64,7 +59,8 @@ def light_curve(
         ``time_min``, ``time_max`` (MJD), ``runs``, ``e_min``, ``e_max``, ``flux``, ``flux_err``,
         ``flux_ul``, ``sqrt_ts`` and more, as Gammapy's `LightCurveEstimator` has them.
     variability : dict
-        The test, see `~obscluster.reduction.goodness.constancy`, with ``by`` and ``n_points``.
+        "run" and "night", as far as there are several, to the test of each, whatever the table is
+        by: see `~obscluster.reduction.goodness.constancy`, with ``n_points``.
     """
     runs = Datasets([run for run in runs if fitted_mask(run).any()])
     if not len(runs):
@@ -90,6 +86,7 @@ def light_curve(
             selection_optional=["ul"],
             n_jobs=workers,
             atol="1 s",
+            stack_over_time_interval=by == "night",
         )
         # Times are those of the intervals, but for rounding.
         table = estimator.run(copies).to_table(sed_type="flux", format="lightcurve")
@@ -98,9 +95,16 @@ def light_curve(
         tables.append(_flat(table))
     found = vstack(tables, metadata_conflicts="silent")
     found.sort("time_min")
-    counts = _counts(runs, fit, groups, spans, position, radius)
-    test = constancy(**counts, random_state=fit.config.random_state)
-    return found, {"by": by, "n_points": len(np.unique(spans)), **test}
+    seed = fit.config.random_state
+    tests = {}
+    for name, where in (("run", np.arange(len(runs))), ("night", nights(times))):
+        if len(np.unique(where)) > 1:
+            counts = _counts(runs, fit, groups, where, position, radius)
+            tests[name] = {
+                "n_points": len(np.unique(where)),
+                **constancy(**counts, random_state=seed),
+            }
+    return found, tests
 
 
 def _owner(run: Any, models: Models, groups: Mapping[str, str]) -> tuple[Any, ...]:
@@ -173,23 +177,11 @@ def _counts(
         else:
             rows.append((n_on, signal, 0.0, float(copy.npred_background().data[mask].sum()), 0.0))
     values = np.array(rows)
-    spans = np.unique(spans, return_inverse=True)[1]
-    n_on, signal, off, background, alphas = (
-        np.bincount(spans, weights=column) for column in values.T
-    )
-    if not off.any() and not alphas.any():
-        return {"n_on": n_on, "signal": signal, "background": background}
-    alpha = np.where(off > 0, background / np.maximum(off, 1), alphas / np.bincount(spans))
-    return {"n_on": n_on, "signal": signal, "n_off": off, "alpha": alpha}
-
-
-def restricted(runs: Datasets, config: FitConfig) -> Datasets:
-    """Copies of the datasets of runs, in the energies of a fit."""
-    copies = []
-    for run in runs:
-        copy = run.copy(name=run.name)
-        copy.models = run.models
-        set_range(copy, config.min, config.max)
-        copies.append(copy)
-    return Datasets(copies)
-
+    places = np.unique(spans, return_inverse=True)[1]
+    sums = [np.bincount(places, weights=column) for column in values.T]
+    counts, signals, offs, backgrounds, alphas = sums
+    if not alphas.any():
+        return {"n_on": counts, "signal": signals, "background": backgrounds}
+    mean = alphas / np.bincount(places)
+    scale = np.divide(backgrounds, offs, out=mean, where=offs > 0)
+    return {"n_on": counts, "signal": signals, "n_off": offs, "alpha": scale}
