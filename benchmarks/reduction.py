@@ -36,6 +36,7 @@ N_OBS = 120
 SPECTRA: dict[str, Any] = {
     "kind": "1d",
     "stack": "gammapy",
+    "keep_runs": False,
     "energy": {"min": "0.2 TeV", "max": "20 TeV", "bins_per_decade": 10},
     "energy_true": {"min": "0.1 TeV", "max": "40 TeV", "bins_per_decade": 20},
     "region": {"radius": "0.11 deg"},
@@ -47,6 +48,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "3d": {
         "kind": "3d",
         "stack": "gammapy",
+        "keep_runs": False,
         "energy": {"min": "0.3 TeV", "max": "20 TeV", "bins_per_decade": 6},
         "energy_true": {"min": "0.15 TeV", "max": "40 TeV", "bins_per_decade": 10},
         "map": {"width": "3 deg", "binsz": "0.04 deg"},

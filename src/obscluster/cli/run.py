@@ -91,4 +91,4 @@ def run(arguments: argparse.Namespace) -> int:
     say("", f"results in {arguments.output}")
     if arguments.strict and outcome.unread:
         return STRICT
-    return 0 if outcome.fit is None or outcome.fit.success else 1
+    return 0 if outcome.fit is None or outcome.fit.fit.success else 1

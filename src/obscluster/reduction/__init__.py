@@ -5,7 +5,9 @@
 - `makers`: one run to a dataset, in one and three dimensions; `mask`: what of it is used.
 - `groups`: every group to a stacked dataset, written and resumed.
 - `result`: what was written, read back.
-- `fit`: the joint fit; `tables` and `fit_files`: what is written of it.
+- `fit`: the joint fit; `joint`: of several reductions, with flux points of others.
+- `examine`: what a referee asks of it, by `goodness` and `light_curve`.
+- `tables` and `fit_files`: what is written of it.
 - `comparison`: the same fit with runs apart, in groups, and all stacked.
 
 Gammapy is an extra. What needs it is loaded when it is asked for, so that the description of a
@@ -25,8 +27,10 @@ _HOMES = {
     "ReduceConfig": ("config", False),
     "Reduction": ("result", True),
     "compare_groupings": ("comparison", True),
+    "examine": ("examine", True),
     "fit_datasets": ("fit", True),
     "fit_reduction": ("fit", True),
+    "join_reductions": ("joint", True),
     "make_reduce_config": ("config", False),
     "read_reduce_config": ("config", False),
     "read_reduction": ("result", True),
@@ -40,8 +44,10 @@ __all__ = [
     "ReduceConfig",
     "Reduction",
     "compare_groupings",
+    "examine",
     "fit_datasets",
     "fit_reduction",
+    "join_reductions",
     "make_reduce_config",
     "read_reduce_config",
     "read_reduction",

@@ -178,7 +178,11 @@ class MapConfig(Strict):
 
 
 class FitConfig(Strict):
-    """What is fitted to the groups together."""
+    """What is fitted to the groups together.
+
+    ``normalisation`` is one for all, or one of each group or instrument; ``parameters: per-group``
+    frees the whole spectrum of each group. ``light_curve`` needs the datasets of the runs.
+    """
 
     model: Literal["power-law", "cutoff-power-law", "log-parabola"] = "power-law"
     reference: Energy = "1 TeV"
@@ -186,7 +190,11 @@ class FitConfig(Strict):
     max: Energy | None = None
     spatial: Literal["point", "gaussian"] = "point"
     free_position: bool = True
+    normalisation: Literal["shared", "per-group", "per-instrument"] = "shared"
+    parameters: Literal["shared", "per-group"] = "shared"
     flux_points_per_decade: int = Field(default=5, ge=0)
+    light_curve: Literal["run", "night", "none"] = "night"
+    random_state: int = Field(default=0, ge=0)
 
 
 class ReduceConfig(Strict):
@@ -210,7 +218,9 @@ class ReduceConfig(Strict):
     stack: Literal["exact", "gammapy"] = Field(
         default="exact", description="exact predicts what the runs predict, see docs/stacks.md"
     )
-    keep_runs: bool = Field(default=False, description="write the datasets of the runs, too")
+    keep_runs: bool | None = Field(
+        default=None, description="write the datasets of the runs, too: up to 200 runs"
+    )
     fit: FitConfig = FitConfig()
     workers: PositiveInt = Field(default=1, description="processes")
 

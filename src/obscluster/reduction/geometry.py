@@ -6,11 +6,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from astropy import units as u
 from astropy.coordinates import SkyCoord
-from gammapy.datasets import MapDataset, SpectrumDataset
+from gammapy.datasets import FluxPointsDataset, MapDataset, SpectrumDataset
 from gammapy.irf import RadMax2D
 from gammapy.maps import Map, MapAxis, RegionGeom, WcsGeom
+from numpy.typing import NDArray
 from regions import (  # type: ignore[import-untyped]
     CircleAnnulusSkyRegion,
     CircleSkyRegion,
@@ -25,7 +27,10 @@ __all__ = [
     "empty_map_dataset",
     "empty_spectrum_dataset",
     "exclusion_mask",
+    "fitted_mask",
+    "has_off",
     "is_point",
+    "is_points",
     "is_spectrum",
     "on_region",
     "parse_regions",
@@ -96,9 +101,25 @@ def is_point(region: Any) -> bool:
     return isinstance(region, PointSkyRegion)
 
 
+def is_points(dataset: Any) -> bool:
+    """Whether a dataset is flux points, rather than counts."""
+    return isinstance(dataset, FluxPointsDataset)
+
+
 def is_spectrum(dataset: Any) -> bool:
-    """Whether a dataset is a spectrum in a region, rather than maps."""
-    return bool(dataset.counts.geom.is_region)
+    """Whether a dataset is a spectrum in a region, rather than maps or points."""
+    return not is_points(dataset) and bool(dataset.counts.geom.is_region)
+
+
+def has_off(dataset: Any) -> bool:
+    """Whether the background of a dataset is known from OFF counts."""
+    return getattr(dataset, "counts_off", None) is not None
+
+
+def fitted_mask(dataset: Any) -> NDArray[np.bool_]:
+    """Bins of a dataset that are within its safe range and the energies of the fit."""
+    mask = dataset.mask
+    return mask if isinstance(mask, np.ndarray) else np.asarray(mask.data)
 
 
 def ring_region(center: SkyCoord, radius: u.Quantity, width: u.Quantity) -> Any:

@@ -59,6 +59,9 @@ __all__ = ["Progress", "reduce_groups"]
 
 Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
 
+# Up to so many, datasets of single runs are kept unless told: light curves are made of them.
+KEPT_RUNS = 200
+
 
 def reduce_groups(
     groups: str | os.PathLike[str] | Grouping,
@@ -112,8 +115,11 @@ def reduce_groups(
         raise RequestError("the grouping does not say where its runs are; pass the archive")
     data_store = open_archive(archive)
     position = _position(config, asked, data_store)
-    plan = make_plan(config, position)
     members = grouping.members
+    if config.keep_runs is None:
+        few = sum(map(len, members.values())) <= KEPT_RUNS
+        config = config.model_copy(update={"keep_runs": few})
+    plan = make_plan(config, position)
     kinds = group_kinds(data_store, members)
     keys = {name: group_key(plan, data_store, name, obs_ids) for name, obs_ids in members.items()}
     with reserved(output, overwrite, data_store.base_dir, keep=PARTS) as held:

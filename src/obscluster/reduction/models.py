@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -21,8 +21,17 @@ from gammapy.modeling.models import (
 )
 
 from obscluster.reduction.config import FitConfig, ReduceConfig
+from obscluster.reduction.geometry import fitted_mask, has_off, is_points, is_spectrum
 
-__all__ = ["SOURCE_NAME", "set_starting_amplitude", "source_model", "starting_models"]
+__all__ = [
+    "SOURCE_NAME",
+    "set_starting_amplitude",
+    "source_model",
+    "source_models",
+    "source_of",
+    "sources",
+    "starting_models",
+]
 
 SOURCE_NAME = "source"
 _AMPLITUDE = 1e-12 * u.Unit("cm-2 s-1 TeV-1")
@@ -74,6 +83,73 @@ def source_model(config: FitConfig, position: SkyCoord | None) -> SkyModel:
     return SkyModel(spectral_model(config), spatial, name=SOURCE_NAME)
 
 
+def sources(models: Models) -> list[SkyModel]:
+    """The models of the source: one, or those of its parts, which share parameters."""
+    return [model for model in models if isinstance(model, SkyModel)]
+
+
+def source_of(models: Models, dataset: str) -> SkyModel:
+    """The model of the source in a dataset."""
+    return next(m for m in sources(models) if not m.datasets_names or dataset in m.datasets_names)
+
+
+def source_models(
+    config: FitConfig, position: SkyCoord | None, datasets: Any, instruments: Mapping[str, str]
+) -> list[SkyModel]:
+    """The source as it is fitted to each dataset.
+
+    Parameters
+    ----------
+    config : `~obscluster.reduction.config.FitConfig`
+        What is fitted; whether groups or instruments have parameters of their own.
+    position : `~astropy.coordinates.SkyCoord` or None
+        The target, for maps.
+    datasets : `gammapy.datasets.Datasets`
+        The datasets.
+    instruments : mapping
+        Name of each dataset to its instrument.
+
+    Returns
+    -------
+    models : list of `gammapy.modeling.models.SkyModel`
+        One model for all datasets, or several that share their other parameters. In maps the
+        source has a position, in spectra and flux points it has none.
+    """
+    of: dict[tuple[str, bool], list[str]] = {}
+    for dataset in datasets:
+        owner = ""
+        if "per-group" in (config.normalisation, config.parameters):
+            owner = dataset.name
+        elif config.normalisation == "per-instrument":
+            owner = instruments[dataset.name]
+        on_map = not (is_points(dataset) or is_spectrum(dataset))
+        of.setdefault((owner, on_map), []).append(dataset.name)
+    mixed = len({on_map for _, on_map in of}) > 1
+    models: list[SkyModel] = []
+    spectra: dict[str, SpectralModel] = {}
+    spatial: Any = None
+    for (owner, on_map), names in of.items():
+        model = source_model(config, position if on_map else None)
+        if owner not in spectra:
+            if spectra and config.parameters == "shared":
+                _share(model.spectral_model, next(iter(spectra.values())), but=("amplitude",))
+            spectra[owner] = model.spectral_model
+        place = None
+        if on_map:
+            spatial = place = spatial or model.spatial_model
+        name = "-".join([SOURCE_NAME, *filter(None, [owner, "1d" if mixed and not on_map else ""])])
+        where = None if len(of) == 1 else names
+        models.append(SkyModel(spectra[owner], place, name=name, datasets_names=where))
+    return models
+
+
+def _share(model: SpectralModel, other: SpectralModel, but: tuple[str, ...]) -> None:
+    """Take the parameters of another model."""
+    for name in model.parameters.names:
+        if name not in but:
+            setattr(model, name, getattr(other, name))
+
+
 def starting_models(
     config: ReduceConfig, position: SkyCoord, names: Iterable[str], fit: FitConfig | None = None
 ) -> Models:
@@ -98,25 +174,40 @@ def starting_models(
 
 
 def set_starting_amplitude(datasets: Any) -> None:
-    """Scale the amplitude of the source such that it predicts the excess counts.
+    """Scale the amplitudes of the source such that they predict the excess counts.
 
     Parameters
     ----------
     datasets : `gammapy.datasets.Datasets`
         The datasets, with models.
     """
-    excess = predicted = 0.0
+    sums: dict[int, list[float]] = {}
+    amplitudes = {}
     for dataset in datasets:
-        mask = dataset.mask.data
-        signal = dataset.npred_signal().data
-        # Far from the source the excess says nothing.
-        near = mask & (signal > 1e-3 * signal.max(initial=0))
-        if hasattr(dataset, "counts_off"):
-            excess += float(dataset.excess.data[near].sum())
-        else:
-            background = dataset.npred_background().data
-            excess += float((dataset.counts.data - background)[near].sum())
-        predicted += float(signal[near].sum())
-    if excess > 0 and predicted > 0 and np.isfinite(excess / predicted):
-        amplitude = datasets.models[SOURCE_NAME].spectral_model.amplitude
-        amplitude.value *= excess / predicted
+        amplitude = source_of(datasets.models, dataset.name).spectral_model.amplitude
+        amplitudes[id(amplitude)] = amplitude
+        found = sums.setdefault(id(amplitude), [0.0, 0.0])
+        for i, value in enumerate(_excess(dataset)):
+            found[i] += value
+    for key, (excess, predicted) in sums.items():
+        if excess > 0 and predicted > 0 and np.isfinite(excess / predicted):
+            amplitudes[key].value *= excess / predicted
+
+
+def _excess(dataset: Any) -> tuple[float, float]:
+    """Excess counts, and those that are predicted."""
+    mask = fitted_mask(dataset)
+    if is_points(dataset):
+        # In place of counts: how many sigma a point is above zero.
+        error = dataset.data.dnde_err.quantity[mask]
+        flux, predicted = dataset.data.dnde.quantity[mask], dataset.flux_pred()[mask]
+        return tuple(float((x / error).to_value("").sum()) for x in (flux, predicted))  # type: ignore[return-value]
+    signal = dataset.npred_signal().data
+    # Far from the source the excess says nothing.
+    near = mask & (signal > 1e-3 * signal.max(initial=0))
+    if has_off(dataset):
+        excess = float(dataset.excess.data[near].sum())
+    else:
+        background = dataset.npred_background().data
+        excess = float((dataset.counts.data - background)[near].sum())
+    return excess, float(signal[near].sum())

@@ -2,6 +2,7 @@
 
 - `plot_spectrum`: the fitted spectrum with its band, and flux points, times energy squared.
 - `plot_residuals`: how far the counts of each group are from the prediction.
+- `plot_light_curve`: flux against time.
 - `plot_counts`: image of the counts of a group, smoothed.
 
 They draw tables and arrays, and need no Gammapy.
@@ -9,13 +10,15 @@ They draw tables and arrays, and need no Gammapy.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from astropy import units as u
 from astropy.table import QTable, Table
+from astropy.time import Time
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.colors import PowerNorm
@@ -30,7 +33,7 @@ from scipy.ndimage import gaussian_filter
 from obscluster.report.plots import save_figure
 from obscluster.report.style import group_style, group_text
 
-__all__ = ["plot_counts", "plot_residuals", "plot_spectrum", "write_fit_plots"]
+__all__ = ["plot_counts", "plot_light_curve", "plot_residuals", "plot_spectrum", "write_fit_plots"]
 
 _SED_UNIT = u.Unit("erg cm-2 s-1")
 _COLOR = "0.15"
@@ -74,19 +77,27 @@ def plot_spectrum(
 
         ax = plt.gca()
     table = QTable(spectrum)
-    energy = table["energy"].to_value("TeV")
-    sed = {
-        name: (table[name] * table["energy"] ** 2).to_value(_SED_UNIT)
-        for name in ("dnde", "dnde_lo", "dnde_hi")
-    }
-    line = {"color": "#0072b2", "label": "joint fit, 68 % band"} | kwargs
-    (drawn,) = ax.plot(energy, sed["dnde"], **line)
-    band = ax.fill_between(
-        energy, sed["dnde_lo"], sed["dnde_hi"], color=line["color"], alpha=0.3, lw=0
-    )
-    handles = [((band, drawn), drawn.get_label())]
+    names = _names_in(table, "source")
+    handles: list[tuple[Any, str]] = []
+    for name, style in zip(names, group_style(names).values(), strict=True):
+        rows = table if name == "" else table[np.asarray(table["source"]).astype(str) == name]
+        energy = rows["energy"].to_value("TeV")
+        sed = {
+            column: (rows[column] * rows["energy"] ** 2).to_value(_SED_UNIT)
+            for column in ("dnde", "dnde_lo", "dnde_hi")
+        }
+        label = f"{name or 'joint fit'}, 68 % band"
+        line = {"color": style[0] if name else "#0072b2", "label": label} | kwargs
+        (drawn,) = ax.plot(energy, sed["dnde"], **line)
+        band = ax.fill_between(
+            energy, sed["dnde_lo"], sed["dnde_hi"], color=line["color"], alpha=0.3, lw=0
+        )
+        handles.append(((band, drawn), str(drawn.get_label())))
     if points is not None and len(points):
-        handles += _draw_points(ax, QTable(points))
+        parts = _names_in(points, "part")
+        for name, style in zip(parts, group_style(parts).values(), strict=True):
+            rows = points if name == "" else points[np.asarray(points["part"]).astype(str) == name]
+            handles += _draw_points(ax, QTable(rows), name, style[0] if name else _COLOR)
     ax.set_yscale("log")
     _scale_energies(ax)
     ax.set_ylabel(r"$E^2\,dN/dE$ [erg cm$^{-2}$ s$^{-1}$]")
@@ -95,7 +106,14 @@ def plot_spectrum(
     return ax
 
 
-def _draw_points(ax: Axes, points: QTable) -> list[tuple[Any, str]]:
+def _names_in(table: Table, column: str) -> list[str]:
+    """Different values of a column in their order; one empty text if there is none."""
+    if column not in table.colnames:
+        return [""]
+    return list(dict.fromkeys(np.asarray(table[column]).astype(str).tolist()))
+
+
+def _draw_points(ax: Axes, points: QTable, name: str, color: str) -> list[tuple[Any, str]]:
     """Draw points and limits; what stands for them in the legend, and its text."""
     energy = points["e_ref"].to_value("TeV")
     widths = [
@@ -108,20 +126,21 @@ def _draw_points(ax: Axes, points: QTable) -> list[tuple[Any, str]]:
     )
     seen = np.asarray(points["sqrt_ts"]) >= 2
     limited = ~seen & np.isfinite(limit)
-    style: dict[str, Any] = {"linestyle": "none", "color": _COLOR}
+    style: dict[str, Any] = {"linestyle": "none", "color": color}
+    of = f" of {name}" if name else ""
     handles: list[tuple[Any, str]] = []
     if seen.any():
         bars = [width[seen] for width in widths]
         options = style | {"marker": "o", "markersize": 4}
         drawn = ax.errorbar(energy[seen], value[seen], xerr=bars, yerr=error[seen], **options)
-        handles.append((drawn, "flux points"))
+        handles.append((drawn, f"flux points{of}"))
     if limited.any():
         # The arrows of error bars are not in legends; one that hangs there hides its neighbour.
         bars = [width[limited] for width in widths]
         ax.errorbar(energy[limited], limit[limited], xerr=bars, **style)
         ax.plot(energy[limited], limit[limited], marker=_arrow(0), markersize=22, **style)
         handle = Line2D([], [], marker=_arrow(0.5), markersize=9, **style)
-        handles.append((handle, "95 % upper limits"))
+        handles.append((handle, f"95 % upper limits{of}"))
     return handles
 
 
@@ -189,6 +208,54 @@ def plot_residuals(
     return ax
 
 
+def plot_light_curve(table: Table, ax: Axes | None = None, **kwargs: Any) -> Axes:
+    """Plot flux against time; what is below two sigma as an upper limit.
+
+    Nights of observation lie months apart, so that points stand beside each other in their order,
+    and the axis tells the dates.
+
+    Parameters
+    ----------
+    table : `~astropy.table.Table`
+        ``time_min``, ``time_max`` in MJD, ``e_min``, ``e_max``, ``flux``, ``flux_err``,
+        ``flux_ul``, ``sqrt_ts``.
+    ax : `~matplotlib.axes.Axes`, optional
+        Where to draw; the current axes by default.
+    **kwargs
+        Passed to `matplotlib.axes.Axes.errorbar`.
+
+    Returns
+    -------
+    ax : `~matplotlib.axes.Axes`
+        The axes.
+    """
+    if ax is None:
+        import matplotlib.pyplot as plt
+
+        ax = plt.gca()
+    rows = QTable(table)
+    flux, error, limit = (rows[n].to_value("cm-2 s-1") for n in ("flux", "flux_err", "flux_ul"))
+    seen = (np.asarray(rows["sqrt_ts"]) >= 2) & np.isfinite(error)
+    place = np.arange(len(rows))
+    options: dict[str, Any] = {"marker": "o", "markersize": 4, "color": _COLOR} | kwargs
+    ax.errorbar(place[seen], flux[seen], yerr=error[seen], linestyle="none", **options)
+    shown = ~seen & np.isfinite(limit)
+    if shown.any():
+        options |= {"marker": _arrow(0), "markersize": 22, "label": "95 % upper limits"}
+        ax.plot(place[shown], limit[shown], linestyle="none", **options)
+        ax.legend(fontsize="small", markerscale=0.4)
+    ticks = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), 8)).round().astype(int))
+    begin = np.asarray(rows["time_min"], dtype=float)
+    dates = Time(begin[ticks], format="mjd").strftime("%Y-%m-%d\n%H:%M")
+    ax.set_xticks(ticks, dates, fontsize="small")
+    ax.set_xlim(-0.5, len(rows) - 0.5)
+    low, high = (rows[n].to_value("TeV") for n in ("e_min", "e_max"))
+    ax.set_ylabel(f"flux, {low.min():.3g} to {high.max():.3g} TeV [cm$^{{-2}}$ s$^{{-1}}$]")
+    ax.set_xlabel("begin (TT); points in their order")
+    ax.grid(alpha=0.3)
+    return ax
+
+
 def plot_counts(
     counts: ArrayLike, ax: Axes, smoothing: float = 2.0, title: str = "", **kwargs: Any
 ) -> Axes:
@@ -225,20 +292,22 @@ def plot_counts(
 
 def write_fit_plots(
     directory: Path,
-    spectrum: Table,
-    residuals: Table,
-    points: Table | None,
+    tables: Mapping[str, Table],
     images: Mapping[str, tuple[Any, Any, Any]],
     n_runs: Mapping[str, int],
-) -> list[str]:
-    """Draw ``spectrum.png``, ``residuals.png`` and, for maps, ``counts_<group>.png``.
+) -> tuple[list[str], dict[str, str]]:
+    """Draw the pictures of a fit, as far as there is something to draw.
+
+    These are ``spectrum.png``, ``residuals.png``, ``light_curve.png`` and, for maps,
+    ``counts_<group>.png``.
 
     Parameters
     ----------
     directory : `~pathlib.Path`
         Where the files go.
-    spectrum, residuals, points : `~astropy.table.Table`
-        See `plot_spectrum` and `plot_residuals`.
+    tables : mapping
+        ``spectrum``, ``flux_points``, ``residuals``, ``light_curve``, as far as they are there: see
+        `plot_spectrum`, `plot_residuals` and `plot_light_curve`.
     images : mapping
         Name of each group to its counts, their prediction, and their projection.
     n_runs : mapping
@@ -248,27 +317,44 @@ def write_fit_plots(
     -------
     files : list of str
         Names of the files.
+    left_out : dict
+        Files that could not be drawn, and why.
     """
-    figure = Figure(figsize=(7, 5), layout="constrained")
-    plot_spectrum(spectrum, points, figure.subplots())
-    save_figure(figure, directory / "spectrum.png")
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    plot_residuals(residuals, n_runs, figure.subplots())
-    save_figure(figure, directory / "residuals.png")
-    files = ["spectrum.png", "residuals.png"]
-    for name, (counts, npred, wcs) in images.items():
-        figure = Figure(figsize=(10, 4.2), layout="constrained")
-        panels = [figure.add_subplot(1, 2, i, projection=wcs) for i in (1, 2)]
+    draw: dict[str, Callable[[Figure], Any]] = {}
+    if "spectrum" in tables:
+        points = tables.get("flux_points")
+        draw["spectrum.png"] = lambda f: plot_spectrum(tables["spectrum"], points, f.subplots())
+    if len(tables.get("residuals", ())):
+        draw["residuals.png"] = lambda f: plot_residuals(tables["residuals"], n_runs, f.subplots())
+    if len(tables.get("light_curve", ())):
+        draw["light_curve.png"] = lambda f: plot_light_curve(tables["light_curve"], f.subplots())
+    for name, image in images.items():
         title = group_text(name, n_runs.get(name, 0))
-        # The root shows the background beside a strong source.
-        plot_counts(counts, panels[0], title=title, norm=PowerNorm(0.5, vmin=0))
-        excess = np.asarray(counts) - np.asarray(npred)
-        # White is where counts and prediction agree.
-        largest = float(np.abs(gaussian_filter(np.nan_to_num(excess), 2.0)).max()) or 1.0
-        options: dict[str, Any] = {"cmap": "RdBu_r", "vmin": -largest, "vmax": largest}
-        plot_counts(excess, panels[1], title="counts minus prediction", **options)
-        # The same axis as on the left.
-        panels[1].coords[1].set_axislabel("")
-        save_figure(figure, directory / f"counts_{name}.png")
-        files.append(f"counts_{name}.png")
-    return files
+        draw[f"counts_{name}.png"] = partial(_draw_counts, *image, title)
+    sizes = {"spectrum.png": (7, 5), "residuals.png": (7, 4), "light_curve.png": (7, 4)}
+    files, left_out = [], {}
+    for name, picture in draw.items():
+        figure = Figure(figsize=sizes.get(name, (10, 4.2)), layout="constrained")
+        try:
+            picture(figure)
+            save_figure(figure, directory / name)
+        except Exception as error:  # noqa: BLE001 a picture is no reason to lose the fit
+            (directory / name).unlink(missing_ok=True)
+            left_out[name] = f"{type(error).__name__}: {error}"
+        else:
+            files.append(name)
+    return files, left_out
+
+
+def _draw_counts(counts: Any, npred: Any, wcs: Any, title: str, figure: Figure) -> None:
+    """Counts, and what is left of them without the prediction."""
+    panels = [figure.add_subplot(1, 2, i, projection=wcs) for i in (1, 2)]
+    # The root shows the background beside a strong source.
+    plot_counts(counts, panels[0], title=title, norm=PowerNorm(0.5, vmin=0))
+    excess = np.asarray(counts) - np.asarray(npred)
+    # White is where counts and prediction agree.
+    largest = float(np.abs(gaussian_filter(np.nan_to_num(excess), 2.0)).max()) or 1.0
+    options: dict[str, Any] = {"cmap": "RdBu_r", "vmin": -largest, "vmax": largest}
+    plot_counts(excess, panels[1], title="counts minus prediction", **options)
+    # The same axis as on the left.
+    panels[1].coords[1].set_axislabel("")

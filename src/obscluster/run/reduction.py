@@ -30,11 +30,11 @@ def reduce_and_fit(work: Work, settings: ReduceConfig) -> Any:
 
     Returns
     -------
-    fit : `~obscluster.reduction.fit.JointFit` or None
-        The fit, if it was done now.
+    found : `~obscluster.reduction.examine.Examination` or None
+        The fit and what is to be said of it, if it was done now.
     """
     from obscluster.reduction import (
-        fit_reduction,
+        join_reductions,
         read_reduction,
         reduce_groups,
         write_fit,
@@ -53,10 +53,18 @@ def reduce_and_fit(work: Work, settings: ReduceConfig) -> Any:
         return [f"{DATASETS}/{name}" for name in reduction.record["files"]]
 
     def do_fit() -> list[str]:
-        reduction, fit = fit_reduction(datasets, settings.fit)
+        joint = join_reductions(read_reduction(datasets), settings.fit)
+        found = joint.examine(joint.fit())
         work.steps.discard("fit")
-        fits.append(fit)
-        files = write_fit(fit, reduction, work.output / FIT, overwrite=True, plots=work.plots)
+        fits.append(found)
+        files = write_fit(
+            found.fit,
+            joint,
+            work.output / FIT,
+            overwrite=True,
+            plots=work.plots,
+            examination=found,
+        )
         return [f"{FIT}/{name}" for name in files]
 
     mask = settings.exclusion.file

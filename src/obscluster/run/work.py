@@ -64,8 +64,8 @@ class RunOutcome:
         The groups.
     steps : mapping
         Step to "kept", "done" or why it was left out.
-    fit : `~obscluster.reduction.fit.JointFit` or None
-        The joint fit, if it was done now.
+    fit : `~obscluster.reduction.examine.Examination` or None
+        The joint fit and what is to be said of it, if it was done now.
     unread : mapping
         Runs of which a file could not be read, in any of the steps, and why; see
         `~obscluster.pipeline.GroupResult`.

@@ -1,0 +1,429 @@
+"""What a referee asks of a joint fit.
+
+Whether there is a source at all, and else the upper limit; whether the model describes the counts;
+whether the groups, each fitted alone, agree; and whether the flux is constant. What cannot be found
+out is left out with its reason, and never costs the fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from astropy import units as u
+from astropy.coordinates import SkyCoord
+from astropy.table import QTable, Table
+from gammapy.datasets import Datasets
+from gammapy.modeling import Fit
+from gammapy.modeling.models import Models
+from scipy.optimize import brentq
+from scipy.stats import chi2
+
+from obscluster.printable import join_lines, printable
+from obscluster.reduction.fit import JointFit, instruments_of, parameter_text, run_fit
+from obscluster.reduction.goodness import goodness_table, ratio_test
+from obscluster.reduction.messages import captured
+from obscluster.reduction.models import (
+    SOURCE_NAME,
+    set_starting_amplitude,
+    source_models,
+    source_of,
+    sources,
+)
+
+__all__ = ["Examination", "examine", "optional"]
+
+# Below this probability, chance is not the explanation.
+_UNLIKELY = 0.01
+# Sources of fewer sigma get an upper limit.
+_DETECTED = 3.0
+# One-sided, 95 %: chi-square of one degree of freedom at twice the remaining 5 %.
+_LIMIT = float(chi2.isf(0.1, 1))
+_SHOWN = 10
+
+
+@dataclass(frozen=True, eq=False)
+class Examination:
+    """A joint fit, and what is to be said of it.
+
+    Parameters
+    ----------
+    fit : `~obscluster.reduction.fit.JointFit`
+        The fit; if the spectrum of a source that is not significant cannot be found, that with its
+        shape and place fixed.
+    detection : mapping
+        ``significance``, ``ts``, ``dof``, and below 3 sigma ``upper_limit`` with what is ``fixed``.
+    goodness : `~astropy.table.QTable` or None
+        See `~obscluster.reduction.goodness.goodness_table`.
+    alone : `~astropy.table.Table` or None
+        The source's free parameters of each dataset fitted alone: ``dataset``, ``name``, ``value``,
+        ``error``, ``unit``, ``statistic``, ``n_bins``, ``free`` ("all", or "amplitude" where all
+        cannot be found).
+    agreement : mapping
+        ``gain``, ``dof`` and ``p_value`` of the datasets apart against the joint fit; ``flux`` and
+        ``shape`` with the same, if they disagree: a normalisation for each, and the rest.
+    variability : mapping
+        Tests by run and by night, see `~obscluster.reduction.light_curve.light_curve`.
+    light_curve : `~astropy.table.Table` or None
+        Flux against time.
+    twice : int
+        Number of runs whose events are in several datasets.
+    left_out : dict
+        What is not there, and why.
+    """
+
+    fit: JointFit
+    detection: Mapping[str, Any] = field(default_factory=dict)
+    goodness: QTable | None = None
+    alone: Table | None = None
+    agreement: Mapping[str, Any] = field(default_factory=dict)
+    variability: Mapping[str, Any] = field(default_factory=dict)
+    light_curve: Table | None = None
+    twice: int = 0
+    left_out: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def disagreements(self) -> list[str]:
+        """What speaks against the fit; empty if nothing does."""
+        lines = []
+        if self.twice:
+            lines.append(
+                f"{self.twice} runs are in several of the reductions: their events count more than "
+                "once, and errors are too small"
+            )
+        if self.agreement and self.agreement["p_value"] < _UNLIKELY:
+            lines += self._apart()
+        varies = {k: v for k, v in self.variability.items() if v["p_value"] < _UNLIKELY}
+        if varies:
+            texts = [f"{_p(test)} for {test['n_points']} {by}s" for by, test in varies.items()]
+            lines.append(f"the flux is not constant: {', '.join(texts)}")
+        if self.goodness is not None:
+            bad = [row for row in self.goodness if row["p_value"] < _UNLIKELY]
+            if bad and bad[-1]["dataset"] == self.goodness["dataset"][-1]:
+                lines.append(f"the model does not describe the counts: {_goodness(bad[-1])}")
+            elif bad:
+                names = ", ".join(f"{row['dataset']}: {_p(row)}" for row in bad)
+                lines.append(f"the model does not describe the counts of {names}")
+        return lines
+
+    def _apart(self) -> list[str]:
+        found = self.agreement
+        text = f"the groups do not agree: {_p(found)} ({_ratio(found)})"
+        lines = [f"{text}; the joint spectrum is that of none of them"]
+        if "flux" in found:
+            flux, shape = found["flux"], found["shape"]
+            what = "then agree" if shape["p_value"] >= _UNLIKELY else "do not agree either"
+            lines.append(
+                f"  a normalisation per group is better by {flux['gain']:.1f} ({_p(flux)}); the "
+                f"spectral shapes {what} ({_p(shape)})"
+            )
+        return lines + self._alone()
+
+    def _alone(self) -> list[str]:
+        if self.alone is None:
+            return []
+        names = list(dict.fromkeys(self.alone["dataset"]))
+        lines = []
+        for name in names[:_SHOWN]:
+            rows = self.alone[self.alone["dataset"] == name]
+            texts = [parameter_text(*(r[n] for n in _PARAMETER)) for r in rows]
+            lines.append(f"  {name} alone: {', '.join(texts)}")
+        more = len(names) - _SHOWN
+        return [*lines, *([f"  and {more} more, see groups_alone.ecsv"] if more > 0 else [])]
+
+    @property
+    def verdict(self) -> list[str]:
+        """What comes first: disagreement, or that there is none; and the source, if it is weak."""
+        lines = self.disagreements
+        if not lines:
+            agree = []
+            if self.agreement:
+                agree.append(f"the groups agree ({_p(self.agreement)})")
+            if self.goodness is not None:
+                agree.append(f"the model describes the counts ({_p(self.goodness[-1])})")
+            texts = [f"{v['n_points']} {by}s: {_p(v)}" for by, v in self.variability.items()]
+            agree += [f"the flux is constant ({', '.join(texts)})"] if texts else []
+            lines = ["; ".join(agree)] if agree else []
+        return lines + self._limit()
+
+    def _limit(self) -> list[str]:
+        found = self.detection
+        if "upper_limit" not in found:
+            return []
+        unit = u.Unit(found["unit"]).to_string("fits")
+        limit = f"amplitude < {found['upper_limit']:.3g} {unit} (95 %, one-sided, {found['fixed']})"
+        return [f"no significant source: {found['significance']:.1f} sigma; {limit}"]
+
+    def __str__(self) -> str:
+        lines = [*self.verdict]
+        if "upper_limit" not in self.detection:
+            lines += ["", *str(self.fit).splitlines()]
+        else:
+            lines += [f"  {self.fit.config.model}, {self.fit.n_bins} bins"]
+            if not self.fit.success:
+                lines.append(f"  not converged: {self.fit.message}")
+        if "significance" in self.detection and "upper_limit" not in self.detection:
+            lines.append(f"  source: {_sigma(self.detection['significance'])}")
+        if self.goodness is not None:
+            lines += [f"  {row['dataset']}: {_goodness(row)}" for row in self._goodness_rows()]
+        if not self.disagreements:
+            lines += self._alone()
+        lines += [f"  left out: {what}: {why}" for what, why in self.left_out.items()]
+        return join_lines(lines)
+
+    def _goodness_rows(self) -> list[Any]:
+        rows = [] if self.goodness is None else list(self.goodness)
+        return rows if len(rows) <= _SHOWN else rows[-1:]
+
+
+_PARAMETER = ("name", "value", "error", "unit")
+
+
+def _p(found: Any) -> str:
+    """A probability; that of experiments cannot be less than one of them."""
+    value = float(found["p_value"])
+    n = int(found["n_experiments"]) if "n_experiments" in _keys(found) else 0
+    if n and value <= 1 / (1 + n):
+        return f"p < {1 / n:.1g}"
+    return f"p = {value:.2g}" if value > 1e-300 else "p < 1e-300"
+
+
+def _keys(found: Any) -> Sequence[str]:
+    return found.colnames if hasattr(found, "colnames") else list(found)
+
+
+def _goodness(row: Any) -> str:
+    how = f" from {row['n_experiments']} pseudo-experiments" if row["n_experiments"] else ""
+    return (
+        f"statistic {row['statistic']:.1f} for {row['dof']:.1f} degrees of freedom, {_p(row)}{how}"
+    )
+
+
+def _ratio(found: Mapping[str, Any]) -> str:
+    return f"likelihood ratio {found['gain']:.1f}, {found['dof']} degrees of freedom"
+
+
+def _sigma(value: float) -> str:
+    return f"{value:.1f} sigma" if value < _MOST_SIGMA else f"more than {_MOST_SIGMA} sigma"
+
+
+# Where probabilities end that numbers can hold.
+_MOST_SIGMA = 37
+
+
+def examine(
+    fit: JointFit, position: SkyCoord | None = None, instruments: Mapping[str, str] | None = None
+) -> Examination:
+    """Look at a joint fit as a referee does: detection, goodness, agreement.
+
+    Parameters
+    ----------
+    fit : `~obscluster.reduction.fit.JointFit`
+        The fit; it is left as it is.
+    position : `~astropy.coordinates.SkyCoord`, optional
+        The target, for maps.
+    instruments : mapping, optional
+        Name of each dataset to its instrument.
+
+    Returns
+    -------
+    examination : `Examination`
+        What was found.
+    """
+    left_out: dict[str, str] = {}
+    instruments = instruments or instruments_of(fit.datasets)
+    found = Examination(fit)
+    with captured():
+        with optional("significance", left_out):
+            fit, detection = _detection(fit, position, instruments)
+            found = replace(found, fit=fit, detection=detection)
+        with optional("goodness of fit", left_out):
+            table = goodness_table(fit.datasets, fit.config.random_state)
+            found = replace(found, goodness=table)
+        if len(fit.datasets) > 1:
+            with optional("fits of each group alone", left_out):
+                alone, agreement = _agreement(fit, position, instruments)
+                found = replace(found, alone=alone, agreement=agreement)
+    return replace(found, left_out=left_out)
+
+
+@contextmanager
+def optional(what: str, left_out: dict[str, str]) -> Iterator[None]:
+    """Work that never costs the fit: if it fails, the reason goes into ``left_out``."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 the engine raises anything
+        left_out[what] = printable(f"{type(error).__name__}: {error}")
+
+
+def _detection(
+    fit: JointFit, position: SkyCoord | None, instruments: Mapping[str, str]
+) -> tuple[JointFit, dict[str, Any]]:
+    """Significance of the source, and what is known if there is none."""
+    datasets = Datasets([dataset.copy(name=dataset.name) for dataset in fit.datasets])
+    plain = fit.config.model_copy(update={"normalisation": "shared", "parameters": "shared"})
+    others = [m.copy(name=m.name) for m in fit.models if m not in sources(fit.models)]
+    datasets.models = Models([*source_models(plain, position, datasets, instruments), *others])
+    for model in sources(datasets.models):
+        model.parameters.freeze_all()
+    amplitude = sources(datasets.models)[0].spectral_model.amplitude
+    start, amplitude.value = amplitude.value, 0.0
+    null = _minimum(datasets)
+    free = len(_free_parameters(fit.models))
+    ts = null - fit.stat
+    significance = _equivalent(ts, max(1, free))
+    values = [m.spectral_model.amplitude.value for m in sources(fit.models)]
+    if max(values) < 0:
+        significance = -significance
+    result = {"significance": significance, "ts": ts, "dof": free}
+    if fit.success and significance >= _DETECTED:
+        return fit, result
+    # The shape of a source that is not seen is anything: only its flux is left.
+    amplitude.value, amplitude.frozen = start, False
+    set_starting_amplitude(datasets)
+    fixed = run_fit(plain, datasets, fit.messages)
+    fixed_ts = null - fixed.stat
+    one = float(np.sign(amplitude.value) * np.sqrt(max(0.0, fixed_ts)))
+    if not fit.success and abs(one) >= _DETECTED:
+        # It is there, and its spectrum was not found: that is for the user to mend.
+        return fit, result | {"significance": one, "ts": fixed_ts, "dof": 1}
+    shape = sources(datasets.models)[0].spectral_model
+    named = [
+        f"{p.name} {p.value:g}"
+        for p in shape.parameters
+        if p.name not in ("amplitude", "reference")
+    ]
+    content = {
+        "significance": one,
+        "ts": fixed_ts,
+        "dof": 1,
+        "upper_limit": _upper_limit(datasets, amplitude, fixed.stat),
+        "unit": str(amplitude.unit),
+        "fixed": f"{', '.join(named)} fixed, at {shape.reference.value:g} {shape.reference.unit}",
+    }
+    if fit.success:
+        return fit, content
+    return replace(fixed, seconds=fit.seconds + fixed.seconds), content
+
+
+def _free_parameters(models: Models) -> list[Any]:
+    """Free parameters of the source, each once."""
+    found = {id(p): p for m in sources(models) for p in m.parameters if not p.frozen}
+    return list(found.values())
+
+
+def _equivalent(ts: float, dof: int) -> float:
+    """Sigma of a Gaussian with the probability of a test statistic."""
+    if ts <= 0:
+        return 0.0
+    p = float(chi2.sf(ts, dof))
+    return float(np.sqrt(chi2.isf(p, 1))) if p > 0 else float(np.sqrt(ts))
+
+
+def _minimum(datasets: Datasets) -> float:
+    """The statistic, with what is free at its best."""
+    if len(datasets.models.parameters.free_unique_parameters):
+        Fit().optimize(datasets)
+    return float(datasets.stat_sum())
+
+
+def _upper_limit(datasets: Datasets, amplitude: Any, minimum: float) -> float:
+    """Amplitude above the best one, or zero, at which the profile has risen by that of 95 %."""
+    best, error = amplitude.value, abs(amplitude.error)
+    amplitude.frozen = True
+
+    def stat(value: float) -> float:
+        amplitude.value = value
+        return _minimum(datasets)
+
+    low = max(best, 0.0)
+    target = (minimum if best > 0 else stat(0.0)) + _LIMIT
+    step = error if np.isfinite(error) and error > 0 else abs(best) or 1e-14
+    high = low + 2 * step
+    for _ in range(60):
+        if stat(high) > target:
+            break
+        high = low + 2 * (high - low)
+    limit = float(brentq(lambda value: stat(value) - target, low, high, rtol=1e-4))
+    amplitude.value, amplitude.frozen = best, False
+    return limit
+
+
+def _agreement(
+    fit: JointFit, position: SkyCoord | None, instruments: Mapping[str, str]
+) -> tuple[Table, dict[str, Any]]:
+    """Each dataset fitted alone, and whether that is better than chance allows."""
+    rows: list[tuple[Any, ...]] = []
+    stats, n_free = [], 0
+    for dataset in fit.datasets:
+        alone, free = _fit_alone(fit, dataset)
+        stats.append(alone.stat)
+        n_free += alone.n_free
+        of = (alone.stat, alone.n_bins, free)
+        rows += [
+            (dataset.name, p.name, float(p.value), float(p.error), str(p.unit), *of)
+            for p in source_of(alone.models, dataset.name).parameters
+            if not p.frozen
+        ]
+    names = ["dataset", *_PARAMETER, "statistic", "n_bins", "free"]
+    table = Table(rows=rows, names=names)
+    dof = n_free - fit.n_free
+    if dof <= 0:
+        return table, {}
+    found = _test(fit.stat, stats, dof)
+    if found["p_value"] < _UNLIKELY and fit.config.normalisation == "shared":
+        between = _per_group(fit, position, instruments)
+        more = between.n_free - fit.n_free
+        if between.success and 0 < more < dof:
+            found["flux"] = _test(fit.stat, [between.stat], more)
+            found["shape"] = _test(between.stat, stats, dof - more)
+    return table, found
+
+
+def _test(joint: float, apart: Sequence[float], dof: int) -> dict[str, Any]:
+    gain, p_value = ratio_test(joint, apart, dof)
+    return {"gain": gain, "dof": dof, "p_value": p_value}
+
+
+def _fit_alone(fit: JointFit, dataset: Any) -> tuple[JointFit, str]:
+    """A dataset fitted alone from the joint minimum; only its amplitude if all cannot be found."""
+    tries: tuple[tuple[str, Callable[[Any], bool]], ...] = (
+        ("all", lambda parameter: parameter.frozen),
+        ("amplitude", lambda parameter: parameter.frozen or parameter.name != "amplitude"),
+    )
+    for free, frozen in tries:
+        one = Datasets([dataset.copy(name=dataset.name)])
+        source = source_of(fit.models, dataset.name).copy(name=SOURCE_NAME)
+        source.datasets_names = None
+        for parameter in source.parameters:
+            parameter.frozen = frozen(parameter)
+        others = [
+            m.copy(name=m.name)
+            for m in fit.models
+            if m not in sources(fit.models) and dataset.name in (m.datasets_names or ())
+        ]
+        one.models = Models([source, *others])
+        alone = run_fit(fit.config, one, {})
+        errors = [p.error for p in one.models.parameters if not p.frozen]
+        if alone.success and alone.n_bins >= alone.n_free and np.isfinite(errors).all():
+            return alone, free
+    raise ValueError(f"{dataset.name} alone cannot be fitted: {alone.message}")
+
+
+def _per_group(
+    fit: JointFit, position: SkyCoord | None, instruments: Mapping[str, str]
+) -> JointFit:
+    """The fit with a normalisation for each dataset, from where the joint fit ended."""
+    config = fit.config.model_copy(update={"normalisation": "per-group"})
+    datasets = Datasets([dataset.copy(name=dataset.name) for dataset in fit.datasets])
+    others = [m.copy(name=m.name) for m in fit.models if m not in sources(fit.models)]
+    models = source_models(config, position, datasets, instruments)
+    for model in models:
+        known = source_of(fit.models, model.datasets_names[0]).parameters
+        for parameter in model.parameters:
+            parameter.value = known[parameter.name].value
+    datasets.models = Models([*models, *others])
+    return run_fit(config, datasets, {})
