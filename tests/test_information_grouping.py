@@ -352,9 +352,9 @@ def other_groupings(pks_runs):
     ("flux", "expected"),
     [
         # Losses in per cent of 1, 2, 3 and 5 groups.
-        ("0.6 % Crab", (8.77, 3.34, 1.40, 0.61)),
-        ("6 % Crab", (1.730, 0.798, 0.348, 0.194)),
-        ("100 % Crab", (0.134, 0.071, 0.047, 0.024)),
+        ("0.6 % Crab", (8.74, 3.26, 1.40, 0.60)),
+        ("6 % Crab", (1.688, 0.771, 0.341, 0.183)),
+        ("100 % Crab", (0.125, 0.0706, 0.0450, 0.0247)),
     ],
 )
 def test_no_other_grouping_of_pks_2155_304_loses_less(pks_runs, other_groupings, flux, expected):
