@@ -33,11 +33,12 @@ from obscluster.config import (
     FeaturesConfig,
     RunConfig,
     ScalingConfig,
+    SourceConfig,
     make_config,
     relocated,
 )
 from obscluster.exceptions import ArchiveError, ObsClusterWarning, RequestError
-from obscluster.features.information import Scores
+from obscluster.features.information import Scores, make_source
 from obscluster.files.output import results_directory
 from obscluster.gadf.remote import is_url
 from obscluster.grouping.base import RECORD_FILE, Grouping
@@ -290,7 +291,32 @@ def _losses(
     scores, fit_background, kinds = found
     labels = grouping.label_of(scores.obs_ids)
     groupings = compared_groupings(kinds, scores.obs_ids, labels)
-    return loss_table(scores, groupings, fit_background), scores.unread
+    table = loss_table(scores, groupings, fit_background)
+    source = information.get("source", record["config"].get("source"))
+    table.meta["prediction"] = prediction_of(source or {}, scores)
+    return table, scores.unread
+
+
+def prediction_of(source: Mapping[str, Any], scores: Scores) -> dict[str, Any]:
+    """What losses were predicted for, in plain numbers: fits look there if it is theirs.
+
+    Parameters
+    ----------
+    source : mapping
+        What was asked, see `~obscluster.features.information.make_source`.
+    scores : `~obscluster.features.information.Scores`
+        Expected counts of it.
+    """
+    spectrum = make_source(**{k: v for k, v in source.items() if v is not None}).spectrum
+    binning = scores.binning
+    edges = [] if binning is None else [float(binning.energies[i]) for i in (0, -1)]
+    return {
+        "model": source.get("model", "power-law"),
+        "index": float(source.get("index", SourceConfig().index)),
+        "flux_at_1_TeV": float(spectrum.flux(np.array([1.0]))[0]),
+        "energy": edges,
+        "kind": "3d" if binning is not None and binning.n_rings > 1 else "1d",
+    }
 
 
 def _has_threshold(config: RunConfig) -> bool:

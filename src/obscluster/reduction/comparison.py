@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tracemalloc
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -22,7 +22,7 @@ from obscluster.reduction.files import COMPARISON_FILE
 from obscluster.reduction.fit import JointFit, fit_datasets
 from obscluster.reduction.geometry import empty_map_dataset, is_spectrum
 from obscluster.reduction.messages import captured
-from obscluster.reduction.models import SOURCE_NAME
+from obscluster.reduction.models import sources
 from obscluster.reduction.result import Reduction, read_reduction
 from obscluster.results import versions
 
@@ -34,6 +34,10 @@ _LOSSES = {PER_GROUP: "these groups", STACKED: "all stacked"}
 
 # Gammapy's names of parameters to those of the source whose information is lost.
 _PREDICTED = {"alpha": "index", "beta": "curvature", "sigma": "size"}
+
+# What a prediction says, and how far it may be from the fit that it is for.
+_PREDICTION = {"model", "index", "flux_at_1_TeV", "energy", "kind"}
+_ENERGIES, _FLUX, _INDEX = 0.1, 1.5, 0.3
 
 # With more bins than this without OFF counts, the profile likelihood (W statistic) is biased.
 _MANY_EMPTY = 0.5
@@ -53,7 +57,7 @@ def compare_groupings(
     Parameters
     ----------
     directory : str, path or `~obscluster.reduction.result.Reduction`
-        A reduction with ``keep_runs: true``.
+        A reduction that has the datasets of its runs.
     config : `~obscluster.reduction.config.FitConfig`, optional
         What to fit; as described when the groups were reduced unless told.
     memory : bool
@@ -67,11 +71,13 @@ def compare_groupings(
     -------
     table : `~astropy.table.QTable`
         One row each for "per run", "per group" and "all stacked": ``grouping``, ``n_datasets``,
-        ``n_bins``, each free parameter of the source with its ``<name> error``, and ``<name>
+        ``n_bins``, each free parameter of the source with its ``<name> error``; ``<name> shift``,
+        its change relative to the runs apart in units of the error of these; ``<name>
         inflation``, the growth of the error relative to the runs apart; ``empty_off``, the
         fraction of bins without OFF counts, where the statistic is biased; ``statistic``,
         ``success``, ``fit_time``, ``memory`` (NaN if not measured), ``disk``; and ``<name>
-        predicted`` if losses are given.
+        predicted``, the predicted growth, if losses are given that were made for the same source,
+        energies and kind of analysis. If they were not, ``meta["prediction"]`` says so.
 
     Raises
     ------
@@ -81,6 +87,8 @@ def compare_groupings(
     reduction = directory if isinstance(directory, Reduction) else read_reduction(directory)
     settings = make_reduce_config(reduction.record["config"])
     config = settings.fit if config is None else config
+    # Numbers of groups differ, and so would those of the parameters of groups of their own.
+    config = config.model_copy(update={"normalisation": "shared", "parameters": "shared"})
     runs = reduction.read_runs()
     cases: dict[str, tuple[Callable[[], Datasets], int | None]] = {
         PER_RUN: (lambda: runs, _size(reduction, runs.names)),
@@ -96,7 +104,14 @@ def compare_groupings(
         fit = fit_datasets(datasets, config, reduction.position)
         peak = _peak(datasets, config, reduction) if memory else np.nan
         rows.append(_row(name, fit, size, peak))
-    return _with_inflation(rows, losses)
+    table = _with_inflation(rows)
+    if losses is not None:
+        why = _not_the_same(losses, settings, config, table)
+        if why:
+            table.meta["prediction"] = why
+        else:
+            _add_predictions(table, losses)
+    return table
 
 
 def _stacked(reduction: Reduction, config: ReduceConfig) -> Datasets:
@@ -148,7 +163,7 @@ def _row(name: str, fit: JointFit, size: int, peak: float) -> dict[str, Any]:
         "n_datasets": len(fit.datasets),
         "n_bins": fit.n_bins,
     }
-    for parameter in fit.models[SOURCE_NAME].parameters:
+    for parameter in sources(fit.models)[0].parameters:
         if not parameter.frozen:
             row[parameter.name] = parameter.value * parameter.unit
             row[f"{parameter.name} error"] = parameter.error * parameter.unit
@@ -170,24 +185,61 @@ def _empty_off(datasets: Datasets) -> float:
     return float(np.concatenate(empty).mean()) if empty else float("nan")
 
 
-def _with_inflation(rows: list[dict[str, Any]], losses: Table | None) -> QTable:
+def _with_inflation(rows: list[dict[str, Any]]) -> QTable:
     table = QTable(rows=rows)
-    names = [n.removesuffix(" error") for n in table.colnames if n.endswith(" error")]
-    for name in names:
-        error = table[f"{name} error"]
-        growth = Column(u.Quantity(error / error[0]).value - 1)
-        table.add_column(growth, table.colnames.index(f"{name} error") + 1, f"{name} inflation")
-    if losses is not None:
-        _add_predictions(table, names, losses)
+    for name in _parameters(table):
+        value, error = table[name], table[f"{name} error"]
+        place = table.colnames.index(f"{name} error") + 1
+        growth = Column(u.Quantity(error / error[0]).to_value("") - 1)
+        table.add_column(growth, place, f"{name} inflation")
+        shift = Column(u.Quantity((value - value[0]) / error[0]).to_value(""))
+        table.add_column(shift, place, f"{name} shift")
     return table
 
 
-def _add_predictions(table: QTable, names: list[str], losses: Table) -> None:
+def _parameters(table: QTable) -> list[str]:
+    return [n.removesuffix(" error") for n in table.colnames if n.endswith(" error")]
+
+
+def _not_the_same(losses: Table, settings: ReduceConfig, config: FitConfig, table: QTable) -> str:
+    """Why predicted losses are not those of these fits; empty if they are."""
     if "grouping" not in losses.colnames:
         raise RequestError(
             f"losses: has columns {', '.join(losses.colnames)}; expected losses.ecsv of "
             "`obscluster assess`"
         )
+    made = losses.meta.get("prediction")
+    if not isinstance(made, Mapping) or not set(made) >= _PREDICTION:
+        return "it does not say for what it was made; run `obscluster assess` again"
+    reasons = []
+    if made["kind"] != settings.kind:
+        reasons.append(f"it is of a {made['kind']} analysis, and the fit is {settings.kind}")
+    low, high = settings.energy.limits
+    low = low if config.min is None else max(low, u.Quantity(config.min).to_value("TeV"))
+    high = high if config.max is None else min(high, u.Quantity(config.max).to_value("TeV"))
+    if len(made["energy"]) != 2 or not np.allclose([low, high], made["energy"], rtol=_ENERGIES):
+        edges = " to ".join(f"{edge:g}" for edge in made["energy"])
+        reasons.append(f"it is from {edges} TeV, and the fit from {low:g} to {high:g} TeV")
+    if made["model"] != config.model:
+        reasons.append(f"it is for a {made['model']}, and the fit is a {config.model}")
+    elif u.Quantity(config.reference) == 1 * u.TeV:
+        # The reference is where the amplitude is; elsewhere the two cannot be set side by side.
+        flux = u.Quantity(table["amplitude"][0]).to_value("cm-2 s-1 TeV-1")
+        slope = table["index" if "index" in table.colnames else "alpha"][0]
+        if not (1 / _FLUX < made["flux_at_1_TeV"] / flux < _FLUX) or (
+            abs(made["index"] - float(slope)) > _INDEX
+        ):
+            reasons.append(
+                f"it is for {made['flux_at_1_TeV']:.2g} cm-2 s-1 TeV-1 at 1 TeV and index "
+                f"{made['index']:g}, and the fit found {flux:.2g} and {float(slope):.3g}"
+            )
+    else:
+        reasons.append(f"it is at 1 TeV, and the reference of the fit is {config.reference}")
+    return "; ".join(reasons)
+
+
+def _add_predictions(table: QTable, losses: Table) -> None:
+    names = _parameters(table)
     rows = {str(row["grouping"]): row for row in losses}
     for name in names:
         column = f"{_PREDICTED.get(name, name)} inflation"
@@ -210,21 +262,26 @@ def describe_comparison(table: QTable) -> str:
     shown = Table()
     shown[""] = table["grouping"]
     shown["datasets"] = table["n_datasets"]
-    for name in [n.removesuffix(" error") for n in table.colnames if n.endswith(" error")]:
+    for name in _parameters(table):
         values, errors = (u.Quantity(table[c]).value for c in (name, f"{name} error"))
-        growth = np.asarray(table[f"{name} inflation"])
         shown[name] = [
-            f"{value:.4g} +- {error:.2g} ({100 * more:+.1f} %)"
-            for value, error, more in zip(values, errors, growth, strict=True)
+            f"{value:.4g} +- {error:.2g}" for value, error in zip(values, errors, strict=True)
         ]
+        shown["shift" + " " * len(shown.colnames)] = [
+            f"{shift:+.2f} sigma" for shift in np.asarray(table[f"{name} shift"])
+        ]
+        ratios = [f"{1 + more:.3f}" for more in np.asarray(table[f"{name} inflation"])]
         if f"{name} predicted" in table.colnames:
-            shown[f"{name} predicted"] = [
-                f"{100 * more:+.1f} %" for more in np.asarray(table[f"{name} predicted"])
-            ]
+            predicted = 1 + np.asarray(table[f"{name} predicted"])
+            ratios = [f"{r} ({p:.3f} predicted)" for r, p in zip(ratios, predicted, strict=True)]
+        shown["error ratio" + " " * len(shown.colnames)] = ratios
     for name in ("fit_time", "memory", "disk"):
         unit = table[name].unit
         shown[f"{name} [{unit}]"] = [f"{value:.2f}" for value in table[name].value]
     lines = shown.pformat(max_lines=-1, max_width=-1, align="<")
+    lines.append("shift and error ratio are relative to the runs apart, and the error of these")
+    if "prediction" in table.meta:
+        lines.append(f"the predicted growth of errors is not shown: {table.meta['prediction']}")
     empty = float(np.asarray(table["empty_off"])[0])
     if empty > _MANY_EMPTY:
         lines.append(
