@@ -184,17 +184,25 @@ class FitConfig(Strict):
     frees the whole spectrum of each group. ``light_curve`` needs the datasets of the runs.
     """
 
-    model: Literal["power-law", "cutoff-power-law", "log-parabola"] = "power-law"
-    reference: Energy = "1 TeV"
-    min: Energy | None = None
-    max: Energy | None = None
-    spatial: Literal["point", "gaussian"] = "point"
-    free_position: bool = True
-    normalisation: Literal["shared", "per-group", "per-instrument"] = "shared"
-    parameters: Literal["shared", "per-group"] = "shared"
-    flux_points_per_decade: int = Field(default=5, ge=0)
-    light_curve: Literal["run", "night", "none"] = "night"
-    random_state: int = Field(default=0, ge=0)
+    model: Literal["power-law", "cutoff-power-law", "log-parabola"] = Field(
+        default="power-law", description="spectrum of the source"
+    )
+    reference: Energy = Field(default="1 TeV", description="energy of the amplitude")
+    min: Energy | None = Field(default=None, description="lowest energy; all that are safe")
+    max: Energy | None = Field(default=None, description="highest energy; all that are safe")
+    spatial: Literal["point", "gaussian"] = Field(default="point", description="3d: shape")
+    free_position: bool = Field(default=True, description="3d: fit the position, too")
+    normalisation: Literal["shared", "per-group", "per-instrument"] = Field(
+        default="shared", description="of the flux"
+    )
+    parameters: Literal["shared", "per-group"] = Field(
+        default="shared", description="per-group frees the whole spectrum of each group"
+    )
+    flux_points_per_decade: int = Field(default=5, ge=0, description="0 for none")
+    light_curve: Literal["run", "night", "none"] = Field(
+        default="night", description="bins in time; needs the datasets of the runs"
+    )
+    random_state: int = Field(default=0, ge=0, description="seed of pseudo-experiments")
 
 
 class ReduceConfig(Strict):
