@@ -323,7 +323,8 @@ class TestResume:
 
     def test_another_configuration_starts_anew(self, reduction, groups, tmp_path, calls):
         shutil.copytree(reduction.directory, tmp_path / "out")
-        wider = make_reduce_config(COARSE | {"region": {"radius": "0.15 deg"}})
+        wider = COARSE | {"region": {"radius": "0.15 deg"}, "keep_runs": False}
+        wider = make_reduce_config(wider)
         result = reduce_groups(groups, wider, tmp_path / "out", overwrite=True)
         assert calls == ["group_1", "group_2"]
         assert {*result.record["files"], LIST_FILE} == {
@@ -378,6 +379,14 @@ class TestFit:
         losses = QTable(
             {"grouping": ["these groups", "all stacked"], "index inflation": [0.01, 0.05]}
         )
+        truth = next(target for target in TARGETS if target.name == "Crab Nebula")
+        losses.meta["prediction"] = {
+            "model": "power-law",
+            "kind": "1d",
+            "energy": [0.5, 50.0],
+            "flux_at_1_TeV": truth.flux,
+            "index": truth.slope,
+        }
         table = compare_groupings(reduction, losses=losses)
         assert table["grouping"].tolist() == ["per run", "per group", "all stacked"]
         assert table["n_datasets"].tolist() == [7, 2, 1]
@@ -508,7 +517,8 @@ class TestCommands:
         assert command("reduce", groups, *options, "--workers", 2) == 0
         text = capsys.readouterr().out
         assert "group_1: 3 runs, " in text
-        assert "reduction.yaml, and 2 files of data" in text
+        # Those of seven runs are kept, as there are not more than 200.
+        assert "reduction.yaml, and 9 files of data" in text
         assert command("fit", output, "--model", "log-parabola", "--no-plots") == 0
         text = capsys.readouterr().out
         assert "log-parabola, 2 datasets" in text
@@ -516,8 +526,9 @@ class TestCommands:
         assert (output / "fit" / "fit.yaml").exists()
         with pytest.raises(RequestError, match="is not empty"):
             command("fit", output)
+        (output / "runs.yaml").unlink()
         with pytest.raises(RequestError, match="keep_runs: true"):
-            command("fit", output, "--compare", "-o", tmp_path / "fit")
+            command("fit", output, "--compare", "--trust", "-o", tmp_path / "fit")
 
     def test_the_whole_chain_from_one_file(self, crab_archive, tmp_path, capsys):
         description = {

@@ -567,7 +567,8 @@ def informed(archive, tmp_path_factory):
     config = make_config(
         {"archive": str(archive), "target": "Crab Nebula", "source": source}
         | {"grouping": {"method": "information", "n_groups": 2}}
-        | {"counts": {"energy": ["0.5 TeV", "50 TeV"]}}
+        # One ring is the region of a spectrum.
+        | {"counts": {"energy": ["0.5 TeV", "50 TeV"], "rings": ["0 deg", "0.11 deg"]}}
     )
     write_results(group_observations(config), directory / "groups", plots=False)
     assessment = assess_grouping(directory / "groups", n_resamples=0)
@@ -604,6 +605,13 @@ class TestPrediction:
             {"grouping": ["these groups", "all stacked"]}
             | {"index inflation": [0.01, 0.02], "curvature inflation": [0.03, 0.04]}
         )
+        losses.meta["prediction"] = {
+            "model": "log-parabola",
+            "kind": "1d",
+            "energy": [0.5, 50.0],
+            "flux_at_1_TeV": CRAB.flux,
+            "index": CRAB.slope,
+        }
         config = make_reduce_config({"fit": {"model": "log-parabola"}}).fit
         table = compare_groupings(informed_reduction, config, memory=False, losses=losses)
         assert table["alpha predicted"].tolist() == [0, 0.01, 0.02]

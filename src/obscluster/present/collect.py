@@ -18,7 +18,8 @@ from obscluster.config import RunConfig, make_config, relocated
 from obscluster.curves import IrfCurves, irf_curves
 from obscluster.engine import get_engine
 from obscluster.exceptions import ArchiveError, RequestError
-from obscluster.files.yaml import yaml_text
+from obscluster.files.records import check_record, list_of, mapping, text
+from obscluster.files.yaml import read_yaml, yaml_text
 from obscluster.grouping.base import RECORD_FILE, UNASSIGNED, Grouping
 from obscluster.observation import Observation
 from obscluster.present.facts import (
@@ -100,8 +101,23 @@ def collect(
         losses_by_number=by_number,
         curves=curves,
         missing=missing,
+        fit_verdict=_fit_verdict(directory, missing),
         attribution=attribution(record),
     )
+
+
+def _fit_verdict(directory: Path, missing: dict[str, str]) -> tuple[str, ...]:
+    """What the joint fit that lies with the groups says first."""
+    path = directory / "fit" / "fit.yaml"
+    if not path.exists():
+        return ()
+    try:
+        record = read_yaml(path)
+        check_record(record, mapping({}, {"verdict": list_of(text)}), path)
+    except ArchiveError as error:
+        missing["joint fit"] = str(error)
+        return ()
+    return tuple(line for line in record.get("verdict", ()) if line.strip())
 
 
 def _archive(

@@ -6,7 +6,7 @@
 - `groups`: every group to a stacked dataset, written and resumed.
 - `result`: what was written, read back.
 - `fit`: the joint fit; `joint`: of several reductions, with flux points of others.
-- `examine`: what a referee asks of it, by `goodness` and `light_curve`.
+- `examination`: what a referee asks of it, by `goodness` and `light_curve`.
 - `tables` and `fit_files`: what is written of it.
 - `comparison`: the same fit with runs apart, in groups, and all stacked.
 
@@ -27,7 +27,7 @@ _HOMES = {
     "ReduceConfig": ("config", False),
     "Reduction": ("result", True),
     "compare_groupings": ("comparison", True),
-    "examine": ("examine", True),
+    "examine": ("examination", True),
     "fit_datasets": ("fit", True),
     "fit_reduction": ("fit", True),
     "join_reductions": ("joint", True),

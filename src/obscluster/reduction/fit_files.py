@@ -13,7 +13,7 @@ from astropy.table import QTable, Table
 from obscluster.files.output import results_directory
 from obscluster.files.yaml import write_yaml
 from obscluster.reduction.comparison import write_table
-from obscluster.reduction.examine import Examination, optional
+from obscluster.reduction.examination import Examination, optional
 from obscluster.reduction.files import FIT_FILE, MODELS_FILE
 from obscluster.reduction.fit import JointFit
 from obscluster.reduction.joint import Joint, join_reductions
@@ -58,7 +58,7 @@ def write_fit(
         Draw plots as PNG.
     comparison : `~astropy.table.QTable`, optional
         See `~obscluster.reduction.comparison.compare_groupings`; written beside the fit.
-    examination : `~obscluster.reduction.examine.Examination`, optional
+    examination : `~obscluster.reduction.examination.Examination`, optional
         What is said of the fit; found out unless given.
 
     Returns

@@ -18,7 +18,7 @@ from gammapy.modeling.models import FoVBackgroundModel
 
 from obscluster.exceptions import RequestError
 from obscluster.reduction.config import FitConfig, make_reduce_config
-from obscluster.reduction.examine import Examination, examine, optional
+from obscluster.reduction.examination import Examination, examine, optional
 from obscluster.reduction.files import RUNS_FILE
 from obscluster.reduction.fit import JointFit, fit_datasets, instruments_of, set_range
 from obscluster.reduction.geometry import is_points

@@ -60,6 +60,8 @@ class ReportContent:
         Responses against energy.
     missing : mapping
         What is not shown, and why.
+    fit_verdict : sequence of str
+        What a joint fit of the groups says first, if there is one.
     attribution : str
         Whom to acknowledge for the data, if the record says whose they are.
     """
@@ -82,6 +84,7 @@ class ReportContent:
     losses_by_number: Mapping[int, float] = field(default_factory=dict)
     curves: IrfCurves | None = None
     missing: Mapping[str, str] = field(default_factory=dict)
+    fit_verdict: Sequence[str] = ()
     attribution: str = ""
 
     @property

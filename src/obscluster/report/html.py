@@ -150,6 +150,7 @@ def _context(content: ReportContent) -> dict[str, Any]:
         "title": f"{subject or 'Observations'}: {content.grouping.n_groups} groups",
         "subject": subject,
         "sentence": sentence,
+        "fit_verdict": [text.strip() for text in content.fit_verdict],
         "cards": cards if len(cards) <= _MOST_CARDS else [],
         "told": _told(content),
         "asked": asked_rows(content),

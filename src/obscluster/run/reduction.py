@@ -30,7 +30,7 @@ def reduce_and_fit(work: Work, settings: ReduceConfig) -> Any:
 
     Returns
     -------
-    found : `~obscluster.reduction.examine.Examination` or None
+    found : `~obscluster.reduction.examination.Examination` or None
         The fit and what is to be said of it, if it was done now.
     """
     from obscluster.reduction import (

@@ -64,7 +64,7 @@ class RunOutcome:
         The groups.
     steps : mapping
         Step to "kept", "done" or why it was left out.
-    fit : `~obscluster.reduction.examine.Examination` or None
+    fit : `~obscluster.reduction.examination.Examination` or None
         The joint fit and what is to be said of it, if it was done now.
     unread : mapping
         Runs of which a file could not be read, in any of the steps, and why; see
@@ -160,14 +160,18 @@ class Work:
         result = self.group(self.features(selected))
         if config.assess is not False:
             self.assess()
-        if config.report is not False:
-            self.report()
         fit = None
         if self.plan.reduction is not None:
-            fit = reduce_and_fit(self, self.plan.reduction)
+            try:
+                fit = reduce_and_fit(self, self.plan.reduction)
+            except ObsClusterError:
+                # The page tells what the fit says, and is there without one, too.
+                self.report()
+                raise
         elif self.steps.input("reduce", "group") not in (None, fingerprint(self.group_key)):
             # Hours of work, which only whoever asked for it may throw away.
             self.say(f"reduce: not asked for; {DATASETS}/ is of earlier groups")
+        self.report()
         unread = dict(result.unread)
         for name in self.went:
             unread |= self.steps.unread(name)
@@ -320,6 +324,8 @@ class Work:
     def report(self) -> None:
         """Write the page."""
         asked = self.plan.config.report
+        if asked is False:
+            return
         settings = asked if isinstance(asked, ReportConfig) else ReportConfig()
         if asked is None and missing_for_report():
             self.leave_out("report", missing_for_report())
@@ -341,6 +347,7 @@ class Work:
         inputs = {
             "group": self.group_key,
             "assess": self.steps.key("assess"),
+            "fit": self.steps.key("fit"),
             "report": settings.model_dump(),
             "description": recorded(self.plan.config),
             "versions": versions() | {"bokeh": version("bokeh")},
