@@ -305,7 +305,8 @@ class TestFewOffCounts:
         few = {"counts": 100.0, "sparse": 50.0, "background": 20.0}
         groups = {f"group_{i}": {"few_off": {"group": few}} for i in range(1, 6)}
         groups["group_1"]["few_off"]["runs"] = few
-        config = make_reduce_config({})
+        assert len(off_advice(groups, make_reduce_config({}))) == 1
+        config = make_reduce_config({"keep_runs": True})
         group, runs = off_advice(groups, config)
         assert group.startswith("50% of the counts in group_1, group_2, group_3 and 2 more groups")
         assert "fewer than 5 expected OFF counts" in group

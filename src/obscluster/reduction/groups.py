@@ -116,10 +116,10 @@ def reduce_groups(
     data_store = open_archive(archive)
     position = _position(config, asked, data_store)
     members = grouping.members
-    if config.keep_runs is None:
-        few = sum(map(len, members.values())) <= KEPT_RUNS
-        config = config.model_copy(update={"keep_runs": few})
-    plan = make_plan(config, position)
+    keep_runs = config.keep_runs
+    if keep_runs is None:
+        keep_runs = sum(map(len, members.values())) <= KEPT_RUNS
+    plan = make_plan(config.model_copy(update={"keep_runs": keep_runs}), position)
     kinds = group_kinds(data_store, members)
     keys = {name: group_key(plan, data_store, name, obs_ids) for name, obs_ids in members.items()}
     with reserved(output, overwrite, data_store.base_dir, keep=PARTS) as held:
@@ -134,7 +134,9 @@ def reduce_groups(
             # There is nothing in it with which the next start could go on.
             shutil.rmtree(parts)
             raise RequestError(_none_reduced(made))
-        record = _write(output, overwrite, places, made, plan, data_store, kinds)
+        # Of runs that are kept without having been asked for, nothing need be said.
+        advice = off_advice(made, config)
+        record = _write(output, overwrite, places, made, plan, data_store, kinds, advice)
     return Reduction(output, record)
 
 
@@ -280,6 +282,7 @@ def _write(
     plan: Plan,
     data_store: DataStore,
     kinds: Mapping[str, Kind],
+    advice: list[str],
 ) -> dict[str, Any]:
     """Put the groups together, and make them appear at once."""
     record: dict[str, Any] = {
@@ -290,7 +293,7 @@ def _write(
         "index_files": {p.name: value for p, value in data_store.index_checksums.items()},
         "position": {"ra": float(plan.position.ra.deg), "dec": float(plan.position.dec.deg)},
         "kinds": {name: kind.parts for name, kind in kinds.items()},
-        "advice": off_advice(groups, plan.config),
+        "advice": advice,
         "groups": groups,
     }
     same = {name: group["checksums"] for name, group in groups.items()} == _checksums(output)

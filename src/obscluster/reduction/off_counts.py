@@ -93,7 +93,7 @@ def off_advice(groups: Mapping[str, Mapping[str, Any]], config: ReduceConfig) ->
         Name of a group to its record, with ``few_off`` as `sparse_counts` has it, of the group
         (``group``) and of its runs apart (``runs``).
     config : `~obscluster.reduction.config.ReduceConfig`
-        What was done.
+        What was asked for. Runs apart are looked at if ``keep_runs`` is.
 
     Returns
     -------
@@ -107,6 +107,8 @@ def off_advice(groups: Mapping[str, Mapping[str, Any]], config: ReduceConfig) ->
         "runs": "fits of the runs apart are no reference, fit the groups",
     }
     lines = []
+    if not config.keep_runs:
+        del remedies["runs"]
     for part, remedy in remedies.items():
         found = {name: group.get("few_off", {}).get(part) for name, group in groups.items()}
         few = {name: values for name, values in found.items() if values and _matters(values)}

@@ -105,8 +105,8 @@ def area_threshold_on_axis(
     """
     above = int(np.argmax(area >= fraction * area.max()))
     seen = int(np.argmax(area > 0))
-    if above == seen:
-        return float(energies[above])
+    if above <= seen:
+        return float(energies[seen])
     y = np.log(np.maximum(area[above - 1 : above + 1], _TINY))
     at = np.interp(np.log(fraction * area.max()), y, np.log(energies[above - 1 : above + 1]))
     return float(np.exp(at))
