@@ -23,7 +23,7 @@ from obscluster.characterise import (
     with_features,
 )
 from obscluster.config import AssessConfig, ReportConfig, RunConfig
-from obscluster.exceptions import ObsClusterWarning, RequestError
+from obscluster.exceptions import ObsClusterError, ObsClusterWarning, RequestError
 from obscluster.files.checksums import checksum
 from obscluster.files.exchange import link_or_copy
 from obscluster.files.output import results_directory
