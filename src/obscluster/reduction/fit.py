@@ -22,7 +22,7 @@ from obscluster.printable import join_lines
 from obscluster.reduction.config import FitConfig, make_reduce_config
 from obscluster.reduction.geometry import fitted_mask, has_off, is_points, is_spectrum
 from obscluster.reduction.messages import captured
-from obscluster.reduction.models import set_starting_amplitude, source_models, sources
+from obscluster.reduction.models import FitDatasets, set_starting_amplitude, source_models, sources
 from obscluster.reduction.result import Reduction, read_reduction
 from obscluster.reduction.tables import parameter_table
 
@@ -232,7 +232,7 @@ def _with_models(
         background = _background_model(dataset)
         models += [] if background is None else [background]
         copies.append(copy)
-    fitted = Datasets(copies)
+    fitted = FitDatasets(copies)
     fitted.models = Models([*source_models(config, position, copies, instruments), *models])
     return fitted
 

@@ -17,7 +17,7 @@ from gammapy.stats import CashCountsStatistic, WStatCountsStatistic
 from numpy.typing import NDArray
 
 from obscluster.reduction.geometry import fitted_mask, is_points, is_spectrum
-from obscluster.reduction.models import SOURCE_NAME, source_of, sources
+from obscluster.reduction.models import SOURCE_NAME, FitDatasets, source_of, sources
 
 __all__ = [
     "counts_images",
@@ -237,7 +237,7 @@ def with_one_source(
     backgrounds : iterable of models, optional
         Models of the background.
     """
-    copies = Datasets([dataset.copy(name=dataset.name) for dataset in datasets])
+    copies = FitDatasets([dataset.copy(name=dataset.name) for dataset in datasets])
     of_fit = [m for m in models if m not in sources(models)]
     other = [m.copy() for m in (of_fit if backgrounds is None else backgrounds)]
     source = source_of(models, datasets[0].name)
