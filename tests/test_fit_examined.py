@@ -114,8 +114,8 @@ def many_fits():
         return [
             examined(
                 [
-                    spectrum("a", power_law(), rng, area=3e12, background=2),
-                    spectrum("b", power_law(), rng, area=5e12, background=3),
+                    spectrum("a", power_law(), rng, area=5e12, background=2),
+                    spectrum("b", power_law(), rng, area=8e12, background=3),
                 ]
             )
             for _ in range(40)

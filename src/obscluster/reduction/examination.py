@@ -102,11 +102,13 @@ class Examination:
             texts = [f"{_p(test)} for {test['n_points']} {by}s" for by, test in varies.items()]
             lines.append(f"the flux is not constant: {', '.join(texts)}")
         if self.goodness is not None:
-            bad = [row for row in self.goodness if row["p_value"] < _UNLIKELY]
-            if bad and bad[-1]["dataset"] == self.goodness["dataset"][-1]:
-                lines.append(f"the model does not describe the counts: {_goodness(bad[-1])}")
+            *each, together = self.goodness
+            # One of many groups is unlikely by chance alone.
+            bad = [row for row in each if row["p_value"] < _UNLIKELY / len(each)]
+            if together["p_value"] < _UNLIKELY:
+                lines.append(f"the model does not describe the counts: {_goodness(together)}")
             elif bad:
-                names = ", ".join(f"{row['dataset']}: {_p(row)}" for row in bad)
+                names = ", ".join(f"{row['dataset']} ({_p(row)})" for row in bad)
                 lines.append(f"the model does not describe the counts of {names}")
         return lines
 
