@@ -609,6 +609,7 @@ class TestReduction:
             "datasets/models.yaml",
             "datasets/obscluster.sha256",
             "datasets/reduction.yaml",
+            "datasets/runs.yaml",
             "fit/models.yaml",
             "fit/obscluster.sha256",
             "fit/fit.yaml",

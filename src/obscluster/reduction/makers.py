@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import threading
 from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -138,7 +139,10 @@ def reduce_runs(
     """
     reduce = partial(reduce_run, plan)
     if workers == 1 or len(observations) < 2:
-        yield from map(reduce, observations)
+        # What comes from another process has projections with the digits of a FITS header; so has
+        # what does not, so that results are the same to the bit.
+        for outcome in map(reduce, observations):
+            yield pickle.loads(pickle.dumps(outcome))  # noqa: S301 made here
         return
     # A forked process has Gammapy loaded already, which takes longer than many a reduction.
     methods = multiprocessing.get_all_start_methods()
