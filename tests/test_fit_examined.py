@@ -159,7 +159,7 @@ class TestGoodness:
     def test_experiments_are_as_if_fitted(self):
         """Against Gammapy's own fits of pseudo-experiments."""
         fit = fit_datasets(Datasets([spectrum("a", power_law(), np.random.default_rng(3))]))
-        slopes = goodness_module._slopes(fit.datasets)
+        slopes = goodness_module._slopes(fit.datasets, [None])
         part = goodness_module._counts(fit.datasets[0], slopes[0])
         info = (part.slopes * part.weights) @ part.slopes.T
         inverse = np.linalg.inv(info)

@@ -1,8 +1,10 @@
 """Whether a model fits: the statistic, and how often chance alone gives one as large.
 
 The statistic is zero where counts equal the prediction: W for spectra with OFF counts, C for maps,
-chi-square for flux points. With many counts it follows the chi-square distribution. With few it
-does not, and is drawn instead: pseudo-experiments of the fitted model, each fitted anew.
+chi-square for flux points. Of maps it is that of rings around the source: pixels with a hundredth
+of a count give a C that falls as well as rises when the model is wrong. With many counts it follows
+the chi-square distribution. With few it does not, and is drawn instead: pseudo-experiments of the
+fitted model, each fitted anew.
 
 Such a fit needs no minimiser. Near the minimum the score S and the information J of the parameters
 give its shift D = J^-1 S, by which the statistic falls from that at the truth: by S D together, and
@@ -24,7 +26,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize_scalar
 from scipy.stats import chi2
 
-from obscluster.reduction.geometry import fitted_mask, has_off, is_points
+from obscluster.reduction.geometry import fitted_mask, has_off, is_points, is_spectrum
+from obscluster.reduction.models import source_of
 
 __all__ = ["TOGETHER", "chance", "constancy", "goodness_table", "ratio_test"]
 
@@ -37,6 +40,8 @@ _FEW = 10.0
 _MOST_DRAWN, _AT_ONCE = 10_000_000, 2_000_000
 _EXPERIMENTS = (200, 5_000)
 _TINY = 1e-25
+# Edges of the rings in deg: the core of a PSF, its wings, and the field of view.
+_RINGS = (0.05, 0.1, 0.2, 0.4, 0.7, 1.0, 1.5, 2.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,12 +131,14 @@ def goodness_table(datasets: Datasets, random_state: int = 0) -> QTable:
     Returns
     -------
     table : `~astropy.table.QTable`
-        One row per dataset, and the last ``together``: ``dataset``, ``statistic``, ``n_bins``,
-        ``dof`` (bins less the parameters that the dataset pays for), ``p_value`` (how often chance
-        gives a statistic as large), ``method`` ("chi2" or "pseudo-experiments"), ``n_experiments``.
+        One row per dataset, and the last ``together``: ``dataset``, ``statistic``, ``n_bins`` (of
+        maps: of rings and energies), ``dof`` (bins less the parameters that the dataset pays for),
+        ``p_value`` (how often chance gives a statistic as large), ``method`` ("chi2" or
+        "pseudo-experiments"), ``n_experiments``.
     """
-    slopes = _slopes(datasets)
-    parts = [_counts(d, s) for d, s in zip(datasets, slopes, strict=True)]
+    rings = [_rings(dataset) for dataset in datasets]
+    slopes = _slopes(datasets, rings)
+    parts = [_counts(*of) for of in zip(datasets, slopes, rings, strict=True)]
     infos = [(part.slopes * part.weights) @ part.slopes.T for part in parts]
     inverse: Array = np.linalg.pinv(np.sum(infos, axis=0), hermitian=True)
     paid = [float(np.trace(inverse @ info)) for info in infos]
@@ -192,7 +199,7 @@ def _experiments(
     return stats
 
 
-def _slopes(datasets: Datasets) -> list[Array]:
+def _slopes(datasets: Datasets, rings: list[NDArray[np.int64] | None]) -> list[Array]:
     """Derivatives of what each dataset predicts, shape (n_parameters, n_bins).
 
     They are by steps of about an error: matrices of amplitudes beside indices are singular to a
@@ -207,29 +214,44 @@ def _slopes(datasets: Datasets) -> list[Array]:
         sides = []
         for side in (value + step, value - step):
             parameter.value = side
-            sides.append([_predicted(dataset) for dataset in datasets])
+            sides.append([_predicted(*of) for of in zip(datasets, rings, strict=True)])
         parameter.value = value
         for slopes, up, down in zip(found, *sides, strict=True):
             slopes.append((up - down) / 2)
     return [np.array(s).reshape(len(free), -1) for s in found]
 
 
-def _predicted(dataset: Any) -> Array:
+def _predicted(dataset: Any, rings: NDArray[np.int64] | None) -> Array:
     mask = fitted_mask(dataset)
     if is_points(dataset):
         return np.asarray(dataset.flux_pred().to_value(dataset.data.dnde.unit)[mask])
     npred = dataset.npred_signal() if has_off(dataset) else dataset.npred()
-    return np.asarray(npred.data[mask], dtype=float)
+    return _in_rings(np.asarray(npred.data[mask], dtype=float), rings)
 
 
-def _counts(dataset: Any, slopes: Array) -> _Counts:
-    mu, mask = _predicted(dataset), fitted_mask(dataset)
+def _rings(dataset: Any) -> NDArray[np.int64] | None:
+    """Number of the ring and energy of each fitted pixel of a map; None for what is no map."""
+    if is_points(dataset) or is_spectrum(dataset):
+        return None
+    geom, mask = dataset.counts.geom, fitted_mask(dataset)
+    center = source_of(dataset.models, dataset.name).position
+    ring = np.searchsorted(_RINGS, geom.to_image().separation(center).deg)
+    energy = np.arange(len(mask))[:, np.newaxis, np.newaxis] * (len(_RINGS) + 1)
+    return np.unique((ring + energy)[mask], return_inverse=True)[1]
+
+
+def _in_rings(values: Array, rings: NDArray[np.int64] | None) -> Array:
+    return values if rings is None else np.bincount(rings, weights=values).astype(float)
+
+
+def _counts(dataset: Any, slopes: Array, rings: NDArray[np.int64] | None = None) -> _Counts:
+    mu, mask = _predicted(dataset, rings), fitted_mask(dataset)
     if is_points(dataset):
         points = dataset.data
         return _Counts(points.dnde.data[mask], mu, slopes, error=points.dnde_err.data[mask])
     n_on = np.asarray(dataset.counts.data[mask], dtype=float)
     if not has_off(dataset):
-        return _Counts(n_on, np.maximum(mu, _TINY), slopes)
+        return _Counts(_in_rings(n_on, rings), np.maximum(mu, _TINY), slopes)
     n_off = np.asarray(dataset.counts_off.data[mask], dtype=float)
     return _Counts(n_on, mu, slopes, n_off, np.nan_to_num(dataset.alpha.data[mask]))
 
