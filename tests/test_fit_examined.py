@@ -23,14 +23,16 @@ from obscluster.simulate import simulate
 pytest.importorskip("gammapy")
 
 from gammapy.data import GTI
-from gammapy.datasets import Datasets, SpectrumDatasetOnOff
+from gammapy.datasets import Datasets, MapDataset, SpectrumDatasetOnOff
 from gammapy.estimators import FluxPointsEstimator
 from gammapy.irf import EDispKernelMap
-from gammapy.maps import MapAxis, RegionGeom, RegionNDMap
+from gammapy.maps import MapAxis, RegionGeom, RegionNDMap, WcsGeom
 from gammapy.modeling import Fit
 from gammapy.modeling.models import (
+    FoVBackgroundModel,
     LogParabolaSpectralModel,
     Models,
+    PointSpatialModel,
     PowerLawSpectralModel,
     SkyModel,
 )
@@ -180,6 +182,34 @@ class TestGoodness:
             refitted.append(copy.stat_sum())
         assert_allclose(np.mean(stats), np.mean(refitted), rtol=0.05)
         assert_allclose(stats, refitted, atol=1.5)
+
+    @pytest.mark.usefixtures("few_experiments")
+    def test_maps_whose_pixels_are_nearly_empty(self):
+        """A thirtieth of a count in a pixel: rings see a slope of the background all the same."""
+        geom = WcsGeom.create(skydir=CENTER, width=3, binsz=0.05, axes=[AXIS])
+        dataset = MapDataset.create(geom, energy_axis_true=TRUE, name="a")
+        dataset.mask_safe.data[...] = True
+        dataset.background.data[...] = 0.03
+        source = SkyModel(power_law(), PointSpatialModel(lon_0=CENTER.ra, lat_0=CENTER.dec))
+        source.parameters.freeze_all()
+        dataset.models = [source, FoVBackgroundModel(dataset_name="a")]
+        rng, values = np.random.default_rng(13), []
+        expected = dataset.npred().data
+        for _ in range(60):
+            dataset.counts.data = rng.poisson(expected).astype(float)
+            values.append(goodness_table(Datasets([dataset]))["p_value"][0])
+        assert kstest(values, "uniform").pvalue > 0.003
+        near = geom.separation(CENTER).deg < 0.7
+        wrong = (
+            np.where(
+                near,
+                2.0,
+                (expected.sum() - 2 * expected[:, near].sum()) / expected[:, ~near].sum(),
+            )
+            * expected
+        )
+        dataset.counts.data = rng.poisson(wrong).astype(float)
+        assert goodness_table(Datasets([dataset]))["p_value"][0] < 0.01
 
     def test_the_same_seed_gives_the_same(self):
         fit = fit_datasets(Datasets([spectrum("a", power_law(), np.random.default_rng(3))]))
