@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -428,7 +429,10 @@ class TestJoint:
         record = yaml.safe_load((tmp_path / "joint" / "fit.yaml").read_text())
         assert record["datasets"] == [f"{a}-group_{b}" for a in ("one", "two") for b in (1, 2)]
         assert "axes are not aligned" in record["left_out"]["flux points of all together"]
-        assert set(record["variability"]) == {"run", "night"} or record["variability"]
+        assert set(record["variability"]) == {"run", "night"}
+        # Every group predicts what its runs do, also with what was fitted.
+        assert list(record["deviations"]) == record["datasets"]
+        assert all(abs(one["largest"]) < 1e-6 for one in record["deviations"].values())
         joint = join_reductions([read_reduction(reductions / n) for n in ("one", "two")])
         # Each in the energies of its own description.
         edges = joint.datasets["two-group_1"].mask_fit.data.ravel()
@@ -571,6 +575,11 @@ class TestComparison:
             if text:
                 assert re.search(text, found.meta["prediction"])
                 assert "predicted growth of errors is not shown" in describe_comparison(found)
+        kinds = {"group_1": {"telescope": "HESS"}, "group_2": {"telescope": "FACT"}}
+        other = replace(reduction, record={**reduction.record, "kinds": kinds})
+        found = compare_groupings(other, memory=False)
+        assert found["grouping"].tolist() == ["per run", "per group"]
+        assert table["grouping"].tolist() == [*found["grouping"], "all stacked"]
         old = QTable({"grouping": ["these groups"], "index inflation": [0.01]})
         found = compare_groupings(reduction, memory=False, losses=old)
         assert "does not say for what" in found.meta["prediction"]

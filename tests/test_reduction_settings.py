@@ -296,7 +296,7 @@ class TestFewOffCounts:
             }.items()
         }
         dataset = SpectrumDatasetOnOff(**maps, mask_safe=mask)
-        # The means with the neighbours that are used: 21, 16, 7, 3, 1.5.
+        # They fall already, so that what is expected is what was counted.
         assert sparse_counts(dataset) == {"counts": 80, "sparse": 10, "background": 1.0}
         assert sparse_counts(dataset, 2) == {"counts": 80, "sparse": 20, "background": 3.0}
         assert sparse_counts(dataset, 10)["sparse"] == 80

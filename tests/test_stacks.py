@@ -27,8 +27,13 @@ from obscluster.reduction.geometry import (
     on_region,
 )
 from obscluster.reduction.makers import make_plan
-from obscluster.reduction.mask import expected_off
-from obscluster.reduction.stack import GroupStack, predictions, reference_models
+from obscluster.reduction.off_counts import expected_off
+from obscluster.reduction.stack import (
+    GroupStack,
+    fitted_deviation,
+    predictions,
+    reference_models,
+)
 
 TARGET = SkyCoord(83.63, 22.01, unit="deg")
 AXES = {"energy": {"min": "0.5 TeV", "max": "20 TeV", "bins_per_decade": 4}}
@@ -137,6 +142,15 @@ def test_as_gammapy_stacks_it_does_not_and_that_is_told():
     told = group.summary()["deviation"]["index 2"]
     assert abs(told["largest"]) == pytest.approx(np.abs(relative).max(), rel=1e-2)
     assert abs(told["largest"]) > 0.05
+
+
+def test_a_fitted_spectrum_is_looked_at_in_the_same_way():
+    runs = [run_of(np.random.default_rng(1), number) for number in range(5)]
+    for stack in ("exact", "gammapy"):
+        group = stacked(runs, stack=stack)
+        model = reference_models(group.plan)["index 4"]
+        told = group.summary()["deviation"]["index 4"]
+        assert fitted_deviation(group.dataset, runs, model) == told
 
 
 def test_runs_stay_as_they_are():

@@ -14,6 +14,7 @@ from astropy import units as u
 from astropy.table import Column, QTable, Table
 from gammapy.datasets import Datasets
 
+from obscluster.archive.kinds import make_kind, may_be_stacked
 from obscluster.exceptions import RequestError
 from obscluster.files.output import results_directory
 from obscluster.printable import join_lines
@@ -24,6 +25,7 @@ from obscluster.reduction.geometry import empty_map_dataset, is_spectrum
 from obscluster.reduction.messages import captured
 from obscluster.reduction.models import sources
 from obscluster.reduction.result import Reduction, read_reduction
+from obscluster.reduction.stack import with_exact_dispersion
 from obscluster.results import versions
 
 __all__ = ["compare_groupings", "describe_comparison", "write_comparison"]
@@ -70,14 +72,14 @@ def compare_groupings(
     Returns
     -------
     table : `~astropy.table.QTable`
-        One row each for "per run", "per group" and "all stacked": ``grouping``, ``n_datasets``,
-        ``n_bins``, each free parameter of the source with its ``<name> error``; ``<name> shift``,
-        its change relative to the runs apart in units of the error of these; ``<name>
-        inflation``, the growth of the error relative to the runs apart; ``empty_off``, the
-        fraction of bins without OFF counts, where the statistic is biased; ``statistic``,
-        ``success``, ``fit_time``, ``memory`` (NaN if not measured), ``disk``; and ``<name>
-        predicted``, the predicted growth, if losses are given that were made for the same source,
-        energies and kind of analysis. If they were not, ``meta["prediction"]`` says so.
+        One row each for "per run", "per group" and, if all may be stacked, "all stacked":
+        ``grouping``, ``n_datasets``, ``n_bins``, each free parameter of the source with its
+        ``<name> error``; ``<name> shift``, its change relative to the runs apart in units of the
+        error of these; ``<name> inflation``, the growth of the error relative to the runs apart;
+        ``empty_off``, the fraction of bins without OFF counts, where the statistic is biased;
+        ``statistic``, ``success``, ``fit_time``, ``memory`` (NaN if not measured), ``disk``; and
+        ``<name> predicted``, the predicted growth, if losses are given that were made for the same
+        source, energies and kind of analysis. If they were not, ``meta["prediction"]`` says so.
 
     Raises
     ------
@@ -93,8 +95,9 @@ def compare_groupings(
     cases: dict[str, tuple[Callable[[], Datasets], int | None]] = {
         PER_RUN: (lambda: runs, _size(reduction, runs.names)),
         PER_GROUP: (reduction.read, _size(reduction, list(reduction.groups))),
-        STACKED: (lambda: _stacked(reduction, settings), None),
     }
+    if _is_one_kind(reduction):
+        cases[STACKED] = (lambda: _stacked(reduction, settings), None)
     names: Iterable[str] = cases
     rows = []
     for name in names if progress is None else progress(names, len(cases), "fits"):
@@ -114,10 +117,18 @@ def compare_groupings(
     return table
 
 
+def _is_one_kind(reduction: Reduction) -> bool:
+    """Whether all groups may be stacked, see `obscluster.archive.kinds`."""
+    kinds = [make_kind(parts) for parts in reduction.record.get("kinds", {}).values()]
+    return all(may_be_stacked(kind, other) for kind in kinds for other in kinds)
+
+
 def _stacked(reduction: Reduction, config: ReduceConfig) -> Datasets:
     """All groups as one dataset."""
     with captured():
         groups = reduction.read()
+        if config.stack == "exact":
+            groups = Datasets([with_exact_dispersion(dataset) for dataset in groups])
         if is_spectrum(groups[0]):
             return Datasets([groups.stack_reduce(name="all")])
         whole = empty_map_dataset(config, reduction.position, "all")

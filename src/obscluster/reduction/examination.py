@@ -34,6 +34,7 @@ from obscluster.reduction.models import (
     source_of,
     sources,
 )
+from obscluster.reduction.stack import describe_deviation
 
 __all__ = ["Examination", "examine", "optional"]
 
@@ -70,6 +71,9 @@ class Examination:
         Tests by run and by night, see `~obscluster.reduction.light_curve.light_curve`.
     light_curve : `~astropy.table.Table` or None
         Flux against time.
+    deviations : mapping
+        Name of a group whose runs are there to how far it predicts other than they do, with the
+        fitted source, see `~obscluster.reduction.stack.deviations`.
     twice : int
         Number of runs whose events are in several datasets.
     left_out : dict
@@ -83,6 +87,7 @@ class Examination:
     agreement: Mapping[str, Any] = field(default_factory=dict)
     variability: Mapping[str, Any] = field(default_factory=dict)
     light_curve: Table | None = None
+    deviations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     twice: int = 0
     left_out: dict[str, str] = field(default_factory=dict)
 
@@ -174,6 +179,10 @@ class Examination:
             lines += [f"  {row['dataset']}: {_goodness(row)}" for row in self._goodness_rows()]
         if not self.disagreements:
             lines += self._alone()
+        lines += [
+            f"  {name} {describe_deviation({'fitted': found})}"
+            for name, found in list(self.deviations.items())[:_SHOWN]
+        ]
         lines += [f"  left out: {what}: {why}" for what, why in self.left_out.items()]
         return join_lines(lines)
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from obscluster.exceptions import RequestError
 from obscluster.printable import join_lines
 from obscluster.reduction.config import FitConfig, make_reduce_config
-from obscluster.reduction.geometry import fitted_mask, has_off, is_points, is_spectrum
+from obscluster.reduction.geometry import fitted_mask, has_off, is_map, is_points
 from obscluster.reduction.messages import captured
 from obscluster.reduction.models import FitDatasets, set_starting_amplitude, source_models, sources
 from obscluster.reduction.result import Reduction, read_reduction
@@ -31,7 +31,6 @@ __all__ = [
     "fit_datasets",
     "fit_reduction",
     "instruments_of",
-    "is_map",
     "parameter_text",
     "run_fit",
     "set_range",
@@ -192,11 +191,6 @@ def instruments_of(datasets: Datasets) -> dict[str, str]:
         names = sorted({str(name).strip() for name in np.ravel(known)})
         found[dataset.name] = "+".join(filter(None, names)) or "unknown"
     return found
-
-
-def is_map(dataset: Any) -> bool:
-    """Whether a dataset has maps."""
-    return not (is_points(dataset) or is_spectrum(dataset))
 
 
 def set_range(dataset: Any, low: str | None, high: str | None) -> None:

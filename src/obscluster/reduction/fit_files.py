@@ -155,6 +155,7 @@ def _record(
         "goodness": [{n: _plain(row[n]) for n in row.colnames} for row in counted],
         "agreement": dict(found.agreement),
         "variability": dict(found.variability),
+        "deviations": {name: dict(one) for name, one in found.deviations.items()},
         "left_out": found.left_out,
         "seconds": round(fit.seconds, 3),
         "parameters": [dict(zip(table.colnames, row, strict=True)) for row in table.iterrows()],

@@ -29,6 +29,7 @@ __all__ = [
     "exclusion_mask",
     "fitted_mask",
     "has_off",
+    "is_map",
     "is_point",
     "is_points",
     "is_spectrum",
@@ -120,6 +121,11 @@ def fitted_mask(dataset: Any) -> NDArray[np.bool_]:
     """Bins of a dataset that are within its safe range and the energies of the fit."""
     mask = dataset.mask
     return mask if isinstance(mask, np.ndarray) else np.asarray(mask.data)
+
+
+def is_map(dataset: Any) -> bool:
+    """Whether a dataset has maps."""
+    return not (is_points(dataset) or is_spectrum(dataset))
 
 
 def ring_region(center: SkyCoord, radius: u.Quantity, width: u.Quantity) -> Any:

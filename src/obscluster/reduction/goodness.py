@@ -26,7 +26,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize_scalar
 from scipy.stats import chi2
 
-from obscluster.reduction.geometry import fitted_mask, has_off, is_points, is_spectrum
+from obscluster.reduction.geometry import fitted_mask, has_off, is_map, is_points
 from obscluster.reduction.models import source_of
 
 __all__ = ["TOGETHER", "chance", "constancy", "goodness_table", "ratio_test"]
@@ -231,7 +231,7 @@ def _predicted(dataset: Any, rings: NDArray[np.int64] | None) -> Array:
 
 def _rings(dataset: Any) -> NDArray[np.int64] | None:
     """Number of the ring and energy of each fitted pixel of a map; None for what is no map."""
-    if is_points(dataset) or is_spectrum(dataset):
+    if not is_map(dataset):
         return None
     geom, mask = dataset.counts.geom, fitted_mask(dataset)
     center = source_of(dataset.models, dataset.name).position

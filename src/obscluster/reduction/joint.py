@@ -21,10 +21,12 @@ from obscluster.reduction.config import FitConfig, make_reduce_config
 from obscluster.reduction.examination import Examination, examine, optional
 from obscluster.reduction.files import RUNS_FILE
 from obscluster.reduction.fit import JointFit, fit_datasets, instruments_of, set_range
-from obscluster.reduction.geometry import is_points
+from obscluster.reduction.geometry import is_map, is_points
 from obscluster.reduction.light_curve import light_curve
 from obscluster.reduction.messages import captured
+from obscluster.reduction.models import SOURCE_NAME, source_of
 from obscluster.reduction.result import Reduction
+from obscluster.reduction.stack import fitted_deviation
 
 __all__ = ["Joint", "join_reductions"]
 
@@ -98,9 +100,11 @@ class Joint:
     def examine(self, fit: JointFit) -> Examination:
         """What is to be said of a fit, with the light curve."""
         found = replace(examine(fit, self.position, self.instruments), twice=self.twice)
-        if fit.config.light_curve == "none":
-            return found
         left_out = dict(found.left_out)
+        with optional("deviation of the stacks", left_out):
+            found = replace(found, deviations=self._deviations(found.fit))
+        if fit.config.light_curve == "none":
+            return replace(found, left_out=left_out)
         with optional("light curve", left_out):
             missing = [
                 r for r in self.reductions.values() if not (r.directory / RUNS_FILE).exists()
@@ -115,6 +119,25 @@ class Joint:
             else:
                 found = self._with_light_curve(found)
         return replace(found, left_out=left_out)
+
+    def _deviations(self, fit: JointFit) -> dict[str, Any]:
+        """How far the groups whose runs are there predict other than these, with the fitted source;
+        by name of the dataset."""
+        found = {}
+        with captured():
+            for label, reduction in self.reductions.items():
+                if not (reduction.directory / RUNS_FILE).exists():
+                    continue
+                groups, runs = reduction.read(), reduction.read_runs()
+                for group in groups:
+                    name = _name(label, group.name, len(self.reductions) > 1)
+                    source = source_of(fit.models, name).copy(name=SOURCE_NAME)
+                    source.datasets_names = None
+                    if not is_map(group):
+                        source.spatial_model = None
+                    members = [runs[f"run_{i}"] for i in reduction.groups[group.name]["obs_ids"]]
+                    found[name] = fitted_deviation(group, members, source)
+        return found
 
     def _with_light_curve(self, found: Examination) -> Examination:
         runs, groups = [], {}

@@ -16,8 +16,8 @@ from gammapy.modeling.models import Models
 from numpy.typing import NDArray
 
 from obscluster.exceptions import RequestError
-from obscluster.reduction.fit import JointFit, is_map
-from obscluster.reduction.geometry import fitted_mask, has_off, is_spectrum
+from obscluster.reduction.fit import JointFit
+from obscluster.reduction.geometry import fitted_mask, has_off, is_map, is_spectrum
 from obscluster.reduction.goodness import constancy
 from obscluster.reduction.models import SOURCE_NAME, source_of
 from obscluster.reduction.tables import fitted_energies, with_one_source

@@ -10,13 +10,12 @@ from astropy.coordinates import SkyCoord
 from gammapy.data import Observation
 from gammapy.makers import SafeMaskMaker
 from numpy.typing import NDArray
-from scipy.optimize import isotonic_regression
-from scipy.special import xlogy
 
 from obscluster.features.information.safe_energy import area_threshold_on_axis
 from obscluster.reduction.config import ReduceConfig
+from obscluster.reduction.off_counts import expected_off
 
-__all__ = ["AreaSafeMaskMaker", "expected_off", "safe_mask_maker"]
+__all__ = ["AreaSafeMaskMaker", "safe_mask_maker"]
 
 
 class AreaSafeMaskMaker(SafeMaskMaker):
@@ -30,7 +29,7 @@ class AreaSafeMaskMaker(SafeMaskMaker):
     ----------
     min_counts : float
         With the method "counts": OFF counts that are expected at least in a bin that is used, see
-        `expected_off`.
+        `~obscluster.reduction.off_counts.expected_off`.
     **kwargs
         As `gammapy.makers.SafeMaskMaker`.
     """
@@ -78,37 +77,6 @@ class AreaSafeMaskMaker(SafeMaskMaker):
         part = self.aeff_percent / 100
         energy_min = area_threshold_on_axis(energies.to_value("TeV"), values, part) * u.TeV
         return dataset.counts.geom.energy_mask(energy_min=energy_min)
-
-
-def expected_off(counts: NDArray[Any]) -> NDArray[np.float64]:
-    """OFF counts that are expected where some were counted.
-
-    A bin must not be judged by its own fluctuation. The background falls with energy above its
-    peak and rises below it, so that the curve of that kind which is nearest to the counts tells
-    more than each of them does (isotonic regression, which for Poisson counts is the most likely
-    one; Barlow et al. 1972, Statistical Inference under Order Restrictions).
-
-    Parameters
-    ----------
-    counts : array-like
-        OFF counts, shape (n_energies,).
-
-    Returns
-    -------
-    expected : `~numpy.ndarray`
-        Shape (n_energies,), with the same sum.
-    """
-    values = np.asarray(counts, dtype=float)
-    fits = (
-        np.concatenate(
-            [
-                isotonic_regression(values[:top]).x if top else [],
-                isotonic_regression(values[top:], increasing=False).x,
-            ]
-        )
-        for top in range(len(values))
-    )
-    return np.asarray(max(fits, key=lambda fit: float(xlogy(values, fit).sum())))
 
 
 def safe_mask_maker(config: ReduceConfig, position: SkyCoord) -> AreaSafeMaskMaker:

@@ -22,7 +22,7 @@ from gammapy.modeling.models import (
 )
 
 from obscluster.reduction.config import FitConfig, ReduceConfig
-from obscluster.reduction.geometry import fitted_mask, has_off, is_points, is_spectrum
+from obscluster.reduction.geometry import fitted_mask, has_off, is_map, is_points
 
 __all__ = [
     "SOURCE_NAME",
@@ -136,7 +136,7 @@ def source_models(
             owner = dataset.name
         elif config.normalisation == "per-instrument":
             owner = instruments[dataset.name]
-        on_map = not (is_points(dataset) or is_spectrum(dataset))
+        on_map = is_map(dataset)
         of.setdefault((owner, on_map), []).append(dataset.name)
     mixed = len({on_map for _, on_map in of}) > 1
     models: list[SkyModel] = []

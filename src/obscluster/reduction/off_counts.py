@@ -24,10 +24,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import isotonic_regression
+from scipy.special import xlogy
 
 from obscluster.reduction.config import ReduceConfig
 
-__all__ = ["ENOUGH", "off_advice", "plain_reason", "sparse_counts"]
+__all__ = ["ENOUGH", "expected_off", "off_advice", "plain_reason", "sparse_counts"]
 
 ENOUGH = 5.0
 """Expected OFF counts per bin from which on the statistic is as good as unbiased."""
@@ -49,6 +52,37 @@ def plain_reason(reason: str) -> str:
     return NO_REGION if "No OFF region found" in reason else reason
 
 
+def expected_off(counts: ArrayLike) -> NDArray[np.float64]:
+    """OFF counts that are expected where some were counted.
+
+    A bin must not be judged by its own fluctuation. The background falls with energy above its
+    peak and rises below it, so that the curve of that kind which is nearest to the counts tells
+    more than each of them does (isotonic regression, which for Poisson counts is the most likely
+    one; Barlow et al. 1972, Statistical Inference under Order Restrictions).
+
+    Parameters
+    ----------
+    counts : array-like
+        OFF counts, shape (n_energies,).
+
+    Returns
+    -------
+    expected : `~numpy.ndarray`
+        Shape (n_energies,), with the same sum.
+    """
+    values = np.asarray(counts, dtype=float)
+    fits = (
+        np.concatenate(
+            [
+                isotonic_regression(values[:top]).x if top else [],
+                isotonic_regression(values[top:], increasing=False).x,
+            ]
+        )
+        for top in range(len(values))
+    )
+    return np.asarray(max(fits, key=lambda fit: float(xlogy(values, fit).sum())))
+
+
 def sparse_counts(dataset: Any, n_parts: int = 1) -> dict[str, float]:
     """Counts in bins with few expected OFF counts.
 
@@ -63,19 +97,15 @@ def sparse_counts(dataset: Any, n_parts: int = 1) -> dict[str, float]:
     -------
     found : dict
         ``counts`` of all bins that are used; ``sparse``, those in bins with fewer than `ENOUGH`
-        expected OFF counts per part; ``background``, what is expected of these. Expected is the
-        mean of a bin and its neighbours.
+        expected OFF counts per part, see `expected_off`; ``background``, what is expected of these.
     """
     used = dataset.mask_safe.data.ravel()
     counts, off, background = (
         np.where(used, np.nan_to_num(values.data.ravel()), 0.0)
         for values in (dataset.counts, dataset.counts_off, dataset.background)
     )
-    kernel = np.ones(3)
-    n_bins = np.convolve(used, kernel, "same")
-    # An axis may have fewer bins than the kernel.
-    expected = np.convolve(off, kernel, "same") / np.maximum(n_bins, 1)
-    expected = expected[: len(used)] if len(used) >= len(kernel) else off
+    expected = np.zeros(len(off))
+    expected[used] = expected_off(off[used])
     sparse = used & (expected < ENOUGH * n_parts)
     return {
         "counts": float(counts.sum()),

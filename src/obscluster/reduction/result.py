@@ -163,7 +163,7 @@ _RECORD = mapping(
         "position": mapping({"ra": number(), "dec": number(-90)}),
         "config": mapping_of(any_value, key=text),
     },
-    {"files": list_of(text)},
+    {"files": list_of(text), "kinds": mapping_of(mapping_of(text, key=text), key=text)},
 )
 _LISTS = {
     "datasets": mapping({"name": text, "type": text, "filename": text}),

@@ -9,7 +9,7 @@ derives it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from copy import copy
 from typing import Any
 
@@ -26,7 +26,14 @@ from obscluster.reduction.geometry import empty_map_dataset, is_spectrum
 from obscluster.reduction.makers import Plan
 from obscluster.reduction.models import source_model
 
-__all__ = ["GroupStack", "describe_deviation", "deviations", "predictions", "with_exact_dispersion"]
+__all__ = [
+    "GroupStack",
+    "describe_deviation",
+    "deviations",
+    "fitted_deviation",
+    "predictions",
+    "with_exact_dispersion",
+]
 
 # Spectra on which a stack is tested, beside the one that is to be fitted.
 _INDICES = (2.0, 4.0)
@@ -138,6 +145,35 @@ def deviations(
     return found
 
 
+def fitted_deviation(
+    stack: MapDataset, runs: Iterable[MapDataset], model: SkyModel
+) -> dict[str, Any]:
+    """How far a stack is from predicting the sum of its runs for one model, see `deviations`.
+
+    Parameters
+    ----------
+    stack : `gammapy.datasets.MapDataset`
+        The stack.
+    runs : iterable of `gammapy.datasets.MapDataset`
+        Its runs.
+    model : `gammapy.modeling.models.SkyModel`
+        The model, such as one that was fitted.
+    """
+    total = _nothing(stack, 1)
+    for run in runs:
+        _add(total, predictions(run, [model]))
+    return deviations(stack, predictions(stack, [model]), total, ["fitted"])["fitted"]
+
+
+def _nothing(stack: MapDataset, n_maps: int) -> list[Map]:
+    return [Map.from_geom(stack.counts.geom, dtype=float) for _ in range(n_maps)]
+
+
+def _add(totals: list[Map], npred: list[Map]) -> None:
+    for total, one in zip(totals, npred, strict=True):
+        total.stack(one)
+
+
 def describe_deviation(found: Mapping[str, Mapping[str, Any]]) -> str:
     """What `deviations` found, in a line."""
     largest = max(found.values(), key=lambda one: abs(one["largest"]))
@@ -227,11 +263,8 @@ class GroupStack:
 
     def _add_predictions(self, dataset: MapDataset) -> None:
         if not self._of_runs:
-            geom = self.dataset.counts.geom
-            self._of_runs = [Map.from_geom(geom, dtype=float) for _ in self._models]
-        found = predictions(dataset, list(self._models.values()))
-        for total, npred in zip(self._of_runs, found, strict=True):
-            total.stack(npred)
+            self._of_runs = _nothing(self.dataset, len(self._models))
+        _add(self._of_runs, predictions(dataset, list(self._models.values())))
 
     def summary(self) -> dict[str, Any]:
         """What the stack holds, of which the times also go into its table of runs.

@@ -16,7 +16,7 @@ from gammapy.modeling.models import Models, SkyModel
 from gammapy.stats import CashCountsStatistic, WStatCountsStatistic
 from numpy.typing import NDArray
 
-from obscluster.reduction.geometry import fitted_mask, is_points, is_spectrum
+from obscluster.reduction.geometry import fitted_mask, is_map, is_points, is_spectrum
 from obscluster.reduction.models import SOURCE_NAME, FitDatasets, source_of, sources
 
 __all__ = [
@@ -323,7 +323,7 @@ def counts_images(datasets: Datasets) -> dict[str, tuple[Map, Map]]:
     """
     images = {}
     for dataset in datasets:
-        if not (is_spectrum(dataset) or is_points(dataset)):
+        if is_map(dataset):
             mask = dataset.mask
             images[dataset.name] = (
                 (dataset.counts * mask).sum_over_axes(keepdims=False),
