@@ -22,8 +22,8 @@ import numpy as np
 from astropy.table import Table
 
 from obscluster import DataStore, get_features, plot_conditions
-from obscluster.characterise import livetimes
 from obscluster.config import make_config
+from obscluster.obs_table import livetimes
 from obscluster.pipeline import group_observations, write_results
 from obscluster.simulate import simulate
 

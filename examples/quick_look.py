@@ -28,7 +28,7 @@ from obscluster import (
     scale_features,
 )
 from obscluster.assessment import outliers, quality, suggest_n_groups
-from obscluster.characterise import livetimes
+from obscluster.obs_table import livetimes
 from obscluster.simulate import simulate
 from obscluster.target import resolve_target, target_names
 

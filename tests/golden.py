@@ -1,4 +1,4 @@
-"""The golden set: what twenty commands write, for a comparison before and after a change of the house.
+"""The golden set: what commands write, for a comparison before and after a change of the house.
 
     python tests/golden.py before.txt      # in the old state
     python tests/golden.py after.txt       # in the new one
@@ -40,7 +40,16 @@ SIMULATED = {
     "auto": ["group", "sim", "--n-groups", "auto", "-o", "auto"],
     "hdbscan": ["group", "sim", "--method", "hdbscan", "-o", "hdbscan"],
     "mixture": ["group", "sim", "--method", "mixture", "-o", "mixture"],
-    "spread": ["group", "sim", "--method", "spread", "--max-spread", "zenith=10 deg", "-o", "spread"],
+    "spread": [
+        "group",
+        "sim",
+        "--method",
+        "spread",
+        "--max-spread",
+        "zenith=10 deg",
+        "-o",
+        "spread",
+    ],
     "cuts": ["group", "sim", "--by", "ZEN_PNT", "--quantiles", "3", "-o", "cuts"],
     "contiguous": ["group", "sim", "--contiguous", "--n-groups", "3", "-o", "contiguous"],
     "unknown-feature": ["group", "sim", "--features", "psf-r86", "-o", "nothing"],

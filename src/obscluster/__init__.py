@@ -7,7 +7,7 @@ time and not every command needs it.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from obscluster.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from obscluster.assign import assign_observations

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ from obscluster.config import (
     make_config,
     relocated,
 )
+from obscluster.engine import Progress
 from obscluster.exceptions import ArchiveError, ObsClusterWarning, RequestError
 from obscluster.features.information import Scores, make_source
 from obscluster.files.output import results_directory
@@ -50,8 +51,6 @@ from obscluster.scaling import feature_matrix
 from obscluster.stacking import compared_groupings, loss_table, scores_of
 
 __all__ = ["Assessment", "assess_grouping", "scores_of_grouping", "write_assessment"]
-
-Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
 
 
 @dataclass(frozen=True, eq=False)

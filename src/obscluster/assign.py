@@ -18,14 +18,17 @@ from astropy.table import Column, QTable, Table, vstack
 from numpy.typing import NDArray
 
 from obscluster.archive.kinds import Kind, joined, make_kind, may_be_stacked
-from obscluster.characterise import LIVETIME, Progress, Runs, characterise
+from obscluster.characterise import Runs, characterise
 from obscluster.columns import numbers
 from obscluster.config import RunConfig, make_config, relocated
+from obscluster.engine import Progress
 from obscluster.exceptions import ObsClusterWarning, RequestError
 from obscluster.files.checksums import checksum
 from obscluster.files.output import results_directory
+from obscluster.files.records import versions
 from obscluster.grouping.base import RECORD_FILE, UNASSIGNED, Grouping, write_grouping
-from obscluster.results import read_grouping, versions, write_run_lists
+from obscluster.obs_table import LIVETIME
+from obscluster.results import read_grouping, write_run_lists
 
 Archive = str | os.PathLike[str] | Mapping[str, str]
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from astropy import units as u
 from astropy.table import Column, MaskedColumn, QTable, Table
 from numpy.typing import NDArray
 
@@ -25,9 +23,10 @@ from obscluster.archive.kinds import (
     unpacked,
 )
 from obscluster.archive.quantities import QUANTITIES, texts_of
-from obscluster.columns import is_numeric, numbers
-from obscluster.config import DEFAULT_FEATURES, ArchiveConfig, CutsConfig, RunConfig
-from obscluster.engine import get_engine
+from obscluster.columns import is_numeric
+from obscluster.config import DEFAULT_FEATURES, CutsConfig, RunConfig
+from obscluster.config.archive import open_archive
+from obscluster.engine import Progress, get_engine
 from obscluster.exceptions import (
     ObsClusterWarning,
     RequestError,
@@ -38,33 +37,22 @@ from obscluster.features.catalog import FEATURES, load_features
 from obscluster.features.conditions import KIND
 from obscluster.features.table import get_features
 from obscluster.files.output import check_outside
-from obscluster.gadf.index import expand_path
 from obscluster.grouping.methods import TIME
-from obscluster.obs_table import ObservationTable, several_rows
+from obscluster.obs_table import LIVETIME, ObservationTable, several_rows
 from obscluster.observation import Observation
 from obscluster.scaling import feature_names
 from obscluster.store import DataStore
 from obscluster.target import Target, resolve_target
 
 __all__ = [
-    "LIVETIME",
-    "Progress",
     "Runs",
     "Selected",
     "characterise",
     "default_features",
     "feature_requests",
-    "livetime_text",
-    "livetimes",
-    "open_archive",
     "select_runs",
     "with_features",
 ]
-
-LIVETIME = "livetime"
-"""Feature that every grouping has, clustered by it or not."""
-
-Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,35 +165,6 @@ def select_runs(config: RunConfig) -> Selected:
     return Selected(data_store, selected, selections, cut_flow, target)
 
 
-def open_archive(
-    archive: str | os.PathLike[str] | ArchiveConfig | Mapping[str, str] | DataStore,
-    absolute: bool = False,
-) -> DataStore:
-    """An archive by its directory, or by a block with the names of its index files.
-
-    Parameters
-    ----------
-    archive : str, path, `~obscluster.config.ArchiveConfig`, mapping or `DataStore`
-        As a description has it; an archive that is open already is taken as it is.
-    absolute : bool
-        Make its paths absolute, for workers that stand elsewhere.
-
-    Raises
-    ------
-    ArchiveError
-        If it cannot be read.
-    """
-    if isinstance(archive, DataStore):
-        return archive
-    if isinstance(archive, str | os.PathLike):
-        archive = ArchiveConfig(path=os.fspath(archive))
-    elif not isinstance(archive, ArchiveConfig):
-        archive = ArchiveConfig(**archive)
-    place = expand_path(archive.path)
-    place = place.absolute() if absolute else place
-    return DataStore.from_dir(place, archive.hdu_index, archive.obs_index)
-
-
 def characterise(
     config: RunConfig,
     progress: Progress | None = None,
@@ -270,39 +229,6 @@ def _settle_kinds(features: QTable, data_store: DataStore, selected: Observation
     }
     kinds = settled([known.get(code, Kind()) for code in codes.tolist()])
     features.meta["kinds"] = packed(features["obs_id"].tolist(), kinds)
-
-
-def livetimes(table: ObservationTable, features: Table | None = None) -> NDArray[np.float64]:
-    """Live time of each observation in hours, NaN where nobody knows.
-
-    Parameters
-    ----------
-    table : `~obscluster.obs_table.ObservationTable`
-        The observations.
-    features : `~astropy.table.Table`, optional
-        Their feature table: where it has livetimes, which are those of the good time, they count.
-    """
-    hours = np.full(len(table), np.nan)
-    if features is not None and LIVETIME in features.colnames:
-        hours = numbers(features[LIVETIME], u.h)
-    if np.isnan(hours).any():
-        hours = np.where(np.isnan(hours), table.quantity(LIVETIME).value.to_value(u.h), hours)
-    return np.asarray(hours)
-
-
-def livetime_text(hours: NDArray[np.float64]) -> str:
-    """Sum of live times in words: ``5.3 h``, and of how many runs it is unknown.
-
-    Parameters
-    ----------
-    hours : `~numpy.ndarray`
-        Live times in hours, NaN where unknown.
-    """
-    n_unknown = int(np.isnan(hours).sum())
-    if n_unknown and n_unknown == len(hours):
-        return "unknown livetime"
-    runs = "1 run" if n_unknown == 1 else f"{n_unknown} runs"
-    return f"{np.nansum(hours):.1f} h" + (f" + {runs} of unknown livetime" if n_unknown else "")
 
 
 def _at(column: str) -> str:

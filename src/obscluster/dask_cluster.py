@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import Any, TypeVar
 
-from obscluster import __version__
 from obscluster.exceptions import RequestError
+from obscluster.version import __version__
 
 # distributed has type information for a part of itself only.
 Client = Any

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from obscluster.exceptions import RequestError
 
-__all__ = ["Engine", "Serial", "get_engine"]
+__all__ = ["Engine", "Progress", "Serial", "get_engine"]
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
+"""``progress(iterable, total, what)`` wraps a long loop."""
 
 
 class Engine(Protocol):

@@ -12,11 +12,10 @@ from astropy.time import Time
 from numpy.typing import NDArray
 
 from obscluster.archive.quantities import HEADER, INDEX, UNKNOWN, Known, column_of
-from obscluster.characterise import livetime_text
 from obscluster.exceptions import DataError
 from obscluster.features.table import count_notes
 from obscluster.gadf.time import quiet_times
-from obscluster.obs_table import ObservationTable, several_rows
+from obscluster.obs_table import ObservationTable, livetime_text, several_rows
 from obscluster.printable import join_lines
 from obscluster.store import DataStore
 from obscluster.target import target_names

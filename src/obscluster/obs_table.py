@@ -14,7 +14,9 @@ from astropy.table import Row, Table
 from astropy.time import Time
 from numpy.typing import NDArray
 
-from obscluster.archive.quantities import Known, Progress, column_of
+from obscluster.archive.quantities import Known, column_of
+from obscluster.columns import numbers
+from obscluster.engine import Progress
 from obscluster.exceptions import DataError, RequestError
 from obscluster.gadf.hdu_index import KEY_COLUMNS, HDUIndex
 from obscluster.gadf.header import Header
@@ -24,8 +26,19 @@ from obscluster.gadf.time import quiet_times, time_ref_from_header
 from obscluster.observation import Observation
 from obscluster.selection import Selection, cut_flow, pointing, selection_mask
 
-__all__ = ["ObservationTable", "RunFiles", "as_obs_ids", "differing_column", "several_rows"]
+__all__ = [
+    "LIVETIME",
+    "ObservationTable",
+    "RunFiles",
+    "as_obs_ids",
+    "differing_column",
+    "livetime_text",
+    "livetimes",
+    "several_rows",
+]
 
+LIVETIME = "livetime"
+"""Feature that every grouping has, clustered by it or not."""
 OBS_ID = Number("Observation identifier")
 
 
@@ -356,3 +369,36 @@ def _some(obs_ids: NDArray[Any]) -> str:
     """A few identifiers, and how many more there are."""
     text = ", ".join(str(i) for i in obs_ids[:5])
     return f"{text} and {len(obs_ids) - 5} more" if len(obs_ids) > 5 else text
+
+
+def livetimes(table: ObservationTable, features: Table | None = None) -> NDArray[np.float64]:
+    """Live time of each observation in hours, NaN where nobody knows.
+
+    Parameters
+    ----------
+    table : `~obscluster.obs_table.ObservationTable`
+        The observations.
+    features : `~astropy.table.Table`, optional
+        Their feature table: where it has livetimes, which are those of the good time, they count.
+    """
+    hours = np.full(len(table), np.nan)
+    if features is not None and LIVETIME in features.colnames:
+        hours = numbers(features[LIVETIME], u.h)
+    if np.isnan(hours).any():
+        hours = np.where(np.isnan(hours), table.quantity(LIVETIME).value.to_value(u.h), hours)
+    return np.asarray(hours)
+
+
+def livetime_text(hours: NDArray[np.float64]) -> str:
+    """Sum of live times in words: ``5.3 h``, and of how many runs it is unknown.
+
+    Parameters
+    ----------
+    hours : `~numpy.ndarray`
+        Live times in hours, NaN where unknown.
+    """
+    n_unknown = int(np.isnan(hours).sum())
+    if n_unknown and n_unknown == len(hours):
+        return "unknown livetime"
+    runs = "1 run" if n_unknown == 1 else f"{n_unknown} runs"
+    return f"{np.nansum(hours):.1f} h" + (f" + {runs} of unknown livetime" if n_unknown else "")

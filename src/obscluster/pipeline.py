@@ -12,33 +12,22 @@ import numpy as np
 from astropy.table import QTable, Table
 
 from obscluster.archive.kinds import KEEP_APART, check_stackable, joined
-from obscluster.characterise import (
-    LIVETIME,
-    Progress,
-    Runs,
-    characterise,
-    livetimes,
-    select_runs,
-    with_features,
-)
+from obscluster.characterise import Runs, characterise, select_runs, with_features
 from obscluster.columns import numbers
 from obscluster.config import InformationConfig, LabelsConfig, RunConfig
+from obscluster.engine import Progress
 from obscluster.exceptions import ObsClusterWarning, RequestError, SkippedRunWarning
 from obscluster.features.table import count_notes
 from obscluster.files.checksums import checksum
 from obscluster.files.output import results_directory
+from obscluster.files.records import versions
 from obscluster.grouping.base import UNASSIGNED, Grouping, write_grouping
 from obscluster.grouping.labels import group_by_labels
 from obscluster.grouping.methods import scaled_features
 from obscluster.grouping.toolbox import group_runs
-from obscluster.obs_table import ObservationTable
+from obscluster.obs_table import LIVETIME, ObservationTable, livetimes
 from obscluster.report.views import result_html
-from obscluster.results import (
-    read_labels,
-    versions,
-    write_obs_index,
-    write_run_lists,
-)
+from obscluster.results import read_labels, write_obs_index, write_run_lists
 from obscluster.scaling import feature_matrix
 from obscluster.store import DataStore
 

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import os
-import platform
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from astropy.table import Column, QTable, Table
 
-from obscluster import __version__
 from obscluster.exceptions import ArchiveError
-from obscluster.files.output import results_directory
 from obscluster.files.reading import read_text
 from obscluster.files.records import (
     any_value,
@@ -33,8 +29,6 @@ from obscluster.obs_table import ObservationTable, differing_column, several_row
 __all__ = [
     "read_grouping",
     "read_labels",
-    "versions",
-    "write_frontier",
     "write_obs_index",
     "write_run_lists",
 ]
@@ -144,38 +138,3 @@ def write_obs_index(
     name = "obs-index.fits.gz"
     write_index(copy, directory / name)
     return [name]
-
-
-def write_frontier(
-    table: QTable, output: Path, overwrite: bool = False, archive: Path | None = None
-) -> list[str]:
-    """Write a frontier as a table and a plot.
-
-    Parameters
-    ----------
-    table : `~astropy.table.QTable`
-        See `obscluster.stacking.frontier`.
-    output : `~pathlib.Path`
-        Directory, which appears whole or not at all.
-    overwrite : bool
-        Replace earlier results in it.
-    archive : `~pathlib.Path`, optional
-        Directory of the archive, into which nothing is written.
-    """
-    # Matplotlib takes a second to load and is needed nowhere else.
-    from obscluster.report.frontier import write_frontier_plot
-
-    with results_directory(output, "frontier", overwrite, archive) as staging:
-        content = table.copy()
-        content.meta["versions"] = versions()
-        content.write(staging / "frontier.ecsv", format="ascii.ecsv")
-        write_frontier_plot(table, staging / "frontier.png")
-    return ["frontier.ecsv", "frontier.png"]
-
-
-def versions() -> dict[str, str]:
-    """Versions of what computed a result."""
-    names = ("numpy", "scipy", "astropy", "scikit-learn", "fastcluster")
-    return {"obscluster": __version__, "python": platform.python_version()} | {
-        name: version(name) for name in names
-    }

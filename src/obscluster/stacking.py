@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,9 @@ from astropy.table import QTable, Table
 from numpy.typing import NDArray
 
 from obscluster.archive.kinds import KEEP_APART, ONE_KIND, Kind, check_stackable
-from obscluster.characterise import Progress, Runs, livetimes
+from obscluster.characterise import Runs
 from obscluster.config import HierarchicalConfig, InformationConfig, RunConfig, SourceConfig
-from obscluster.engine import get_engine
+from obscluster.engine import Progress, get_engine
 from obscluster.exceptions import ObsClusterWarning, RequestError
 from obscluster.features.information import (
     Scores,
@@ -25,16 +26,26 @@ from obscluster.features.information import (
     make_binning,
     make_source,
 )
+from obscluster.files.output import results_directory
+from obscluster.files.records import versions
 from obscluster.grouping.base import UNASSIGNED, Grouping
 from obscluster.grouping.cuts import categories_of, group_by_cut
 from obscluster.grouping.information import cluster_by_information, information_partitions
 from obscluster.grouping.methods import scaled_features
 from obscluster.grouping.rules import Cells, NearestRun
 from obscluster.grouping.toolbox import group_runs
+from obscluster.obs_table import livetimes
 from obscluster.scaling import feature_matrix
 from obscluster.tolerance import minimum_hours
 
-__all__ = ["compared_groupings", "frontier", "group_by_information", "loss_table", "scores_of"]
+__all__ = [
+    "compared_groupings",
+    "frontier",
+    "group_by_information",
+    "loss_table",
+    "scores_of",
+    "write_frontier",
+]
 
 Labels = NDArray[np.int64]
 
@@ -320,3 +331,30 @@ def _strata(table: QTable, columns: tuple[str, ...]) -> Labels | None:
         return None
     cells, _ = Cells(tuple(categories_of(table, c) for c in columns), {}).cells(table)
     return np.unique(cells, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
+
+
+def write_frontier(
+    table: QTable, output: Path, overwrite: bool = False, archive: Path | None = None
+) -> list[str]:
+    """Write a frontier as a table and a plot.
+
+    Parameters
+    ----------
+    table : `~astropy.table.QTable`
+        See `obscluster.stacking.frontier`.
+    output : `~pathlib.Path`
+        Directory, which appears whole or not at all.
+    overwrite : bool
+        Replace earlier results in it.
+    archive : `~pathlib.Path`, optional
+        Directory of the archive, into which nothing is written.
+    """
+    # Matplotlib takes a second to load and is needed nowhere else.
+    from obscluster.report.frontier import write_frontier_plot
+
+    with results_directory(output, "frontier", overwrite, archive) as staging:
+        content = table.copy()
+        content.meta["versions"] = versions()
+        content.write(staging / "frontier.ecsv", format="ascii.ecsv")
+        write_frontier_plot(table, staging / "frontier.png")
+    return ["frontier.ecsv", "frontier.png"]

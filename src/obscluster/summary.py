@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from astropy import units as u
 from astropy.table import QTable, Table
 
-from obscluster.characterise import livetime_text, livetimes
 from obscluster.features.table import count_notes, kinds_of
 from obscluster.grouping.base import UNASSIGNED
+from obscluster.obs_table import livetime_text, livetimes
 from obscluster.printable import join_lines, printable
 from obscluster.report.rows import (
     group_rows,

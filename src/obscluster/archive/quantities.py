@@ -20,6 +20,7 @@ from astropy.table import Table
 from astropy.time import Time
 from numpy.typing import NDArray
 
+from obscluster.engine import Progress
 from obscluster.exceptions import ArchiveError, DataError, RequestError
 from obscluster.gadf.keywords import NUMBERS, HeaderNumbers, column_numbers, number_of
 from obscluster.gadf.time import MAX_SECONDS, has_time_ref, quiet_times, time_ref_from_header
@@ -44,7 +45,6 @@ __all__ = [
 ]
 
 Array = NDArray[np.float64]
-Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
 
 INDEX, HEADER, COMPUTED, UNKNOWN = "index", "header", "computed", "unknown"
 GOOD_TIME = "good time"

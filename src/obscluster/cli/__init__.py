@@ -18,7 +18,6 @@ import warnings
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from obscluster import __version__
 from obscluster.cli import (
     assess,
     assign,
@@ -40,6 +39,7 @@ from obscluster.cli.interrupts import no_interrupt_lost
 from obscluster.cli.terminal import LogFormatter, guarded, say, show_traceback
 from obscluster.exceptions import ObsClusterError, ObsClusterWarning
 from obscluster.printable import printable
+from obscluster.version import __version__
 
 __all__ = ["main"]
 

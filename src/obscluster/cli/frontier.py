@@ -44,8 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     from obscluster.config import make_config
     from obscluster.exceptions import RequestError
     from obscluster.pipeline import drop_incomplete
-    from obscluster.results import write_frontier
-    from obscluster.stacking import frontier, scores_of
+    from obscluster.stacking import frontier, scores_of, write_frontier
     from obscluster.summary import describe_frontier, note_lines
 
     if arguments.target is None:

@@ -11,7 +11,9 @@ Quantities are texts with a unit, such as ``"2 deg"``.
 
 from __future__ import annotations
 
+from obscluster.config.archive import ArchiveConfig, relocated
 from obscluster.config.grouping import (
+    ConstraintsConfig,
     CutConfig,
     CutsConfig,
     GroupingConfig,
@@ -21,25 +23,22 @@ from obscluster.config.grouping import (
     KMeansConfig,
     LabelsConfig,
     MixtureConfig,
+    ScalingConfig,
     SpreadConfig,
 )
 from obscluster.config.parts import (
     DEFAULT_FEATURES,
     AssessConfig,
-    ConstraintsConfig,
     CountsConfig,
     FeaturesConfig,
     ReportConfig,
-    ScalingConfig,
     SourceConfig,
 )
 from obscluster.config.run import (
-    ArchiveConfig,
     RunConfig,
     make_config,
     read_config,
     read_description,
-    relocated,
 )
 
 __all__ = [

@@ -6,10 +6,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
-from obscluster.config.values import Fraction, Number
+from obscluster.config.values import Fraction, Number, TimeText, ToleranceText
 from obscluster.description import Strict
 
 __all__ = [
+    "ConstraintsConfig",
     "CutConfig",
     "CutsConfig",
     "GroupingConfig",
@@ -19,6 +20,7 @@ __all__ = [
     "KMeansConfig",
     "LabelsConfig",
     "MixtureConfig",
+    "ScalingConfig",
     "SpreadConfig",
 ]
 
@@ -183,3 +185,30 @@ GroupingConfig = Annotated[
     | LabelsConfig,
     Field(discriminator="method"),
 ]
+
+
+class ScalingConfig(Strict):
+    """How much a difference counts, see `obscluster.scaling.scale_features`."""
+
+    method: Literal["standard", "robust", "tolerance", "none"] = "standard"
+    tolerances: dict[str, ToleranceText] = Field(default_factory=dict)
+    weights: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
+    log: tuple[str, ...] = ()
+
+
+class ConstraintsConfig(Strict):
+    """What groups must keep to, see `obscluster.grouping.constraints`."""
+
+    within: tuple[str, ...] = ()
+    min_livetime: TimeText | None = None
+    min_runs: PositiveInt | None = None
+    per_pointing: bool = False
+    short: Literal["merge", "unassign"] = "merge"
+    max_spread: dict[str, ToleranceText] = Field(default_factory=dict)
+    contiguous: bool = False
+
+    @model_validator(mode="after")
+    def _has_minimum(self) -> ConstraintsConfig:
+        if self.per_pointing and self.min_livetime is None and self.min_runs is None:
+            raise ValueError("per_pointing needs min_livetime or min_runs")
+        return self

@@ -13,19 +13,15 @@ from obscluster.config.values import (
     EnergyText,
     Flux,
     OffsetText,
-    TimeText,
-    ToleranceText,
 )
 from obscluster.description import Strict
 
 __all__ = [
     "DEFAULT_FEATURES",
     "AssessConfig",
-    "ConstraintsConfig",
     "CountsConfig",
     "FeaturesConfig",
     "ReportConfig",
-    "ScalingConfig",
     "SourceConfig",
 ]
 
@@ -46,33 +42,6 @@ class FeaturesConfig(Strict):
     missing: Literal["unassigned", "drop-feature"] = "unassigned"
     # Directory of features that were computed before, see obscluster.cache.
     cache: str | None = None
-
-
-class ScalingConfig(Strict):
-    """How much a difference counts, see `obscluster.scaling.scale_features`."""
-
-    method: Literal["standard", "robust", "tolerance", "none"] = "standard"
-    tolerances: dict[str, ToleranceText] = Field(default_factory=dict)
-    weights: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
-    log: tuple[str, ...] = ()
-
-
-class ConstraintsConfig(Strict):
-    """What groups must keep to, see `obscluster.grouping.constraints`."""
-
-    within: tuple[str, ...] = ()
-    min_livetime: TimeText | None = None
-    min_runs: PositiveInt | None = None
-    per_pointing: bool = False
-    short: Literal["merge", "unassign"] = "merge"
-    max_spread: dict[str, ToleranceText] = Field(default_factory=dict)
-    contiguous: bool = False
-
-    @model_validator(mode="after")
-    def _has_minimum(self) -> ConstraintsConfig:
-        if self.per_pointing and self.min_livetime is None and self.min_runs is None:
-            raise ValueError("per_pointing needs min_livetime or min_runs")
-        return self
 
 
 class SourceConfig(Strict):

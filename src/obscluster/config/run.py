@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from obscluster.config.grouping import CutsConfig, GroupingConfig, HierarchicalConfig
+from obscluster.config.archive import ArchiveConfig, relocated
+from obscluster.config.grouping import (
+    ConstraintsConfig,
+    CutsConfig,
+    GroupingConfig,
+    HierarchicalConfig,
+    ScalingConfig,
+)
 from obscluster.config.parts import (
     AssessConfig,
-    ConstraintsConfig,
     CountsConfig,
     FeaturesConfig,
     ReportConfig,
-    ScalingConfig,
     SourceConfig,
 )
 from obscluster.config.selection import SelectionConfig
@@ -25,21 +30,11 @@ from obscluster.exceptions import ArchiveError
 from obscluster.files.yaml import Document, read_document
 
 __all__ = [
-    "ArchiveConfig",
     "RunConfig",
     "make_config",
     "read_config",
     "read_description",
-    "relocated",
 ]
-
-
-class ArchiveConfig(Strict):
-    """An archive whose index files have other names, see `DataStore.from_dir`."""
-
-    path: str
-    obs_index: str | None = None
-    hdu_index: str | None = None
 
 
 class RunConfig(Strict):
@@ -102,24 +97,6 @@ class RunConfig(Strict):
         if adaptive and minimum == (None, None):
             raise ValueError("adaptive bins need constraints.min_livetime or min_runs")
         return self
-
-
-def relocated(asked: Any, given: Any) -> Any:
-    """An archive as it was asked for, with another place or other index files.
-
-    Parameters
-    ----------
-    asked, given : str, mapping with path, obs_index and hdu_index, or None
-        What of ``given`` is not None takes the place of what was asked.
-
-    Returns
-    -------
-    archive : str, dict or None
-        As a description has it.
-    """
-    blocks = [a if isinstance(a, Mapping) else {"path": a} for a in (asked, given)]
-    merged = {key: v for block in blocks for key, v in block.items() if v is not None}
-    return merged.get("path") if set(merged) <= {"path"} else merged
 
 
 def make_config(content: dict[str, Any], document: Document | None = None) -> RunConfig:

@@ -16,7 +16,6 @@ from astropy import units as u
 from astropy.coordinates import Angle, SkyCoord
 from astropy.table import Column, QTable, Table
 
-from obscluster import __version__
 from obscluster.engine import Engine, get_engine
 from obscluster.exceptions import RequestError, SkippedRunWarning
 from obscluster.features.base import Feature
@@ -26,6 +25,7 @@ from obscluster.features.row import Row
 from obscluster.gadf.shared_irfs import SharedIRFs
 from obscluster.observation import Observation
 from obscluster.scaling import standard_scaler
+from obscluster.version import __version__
 
 if TYPE_CHECKING:
     from obscluster.cache import FeatureCache

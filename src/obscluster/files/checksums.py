@@ -12,9 +12,9 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from obscluster import __version__
 from obscluster.exceptions import ArchiveError
 from obscluster.files.records import path_in
+from obscluster.version import __version__
 
 __all__ = [
     "LIST_FILE",

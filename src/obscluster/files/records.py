@@ -7,12 +7,15 @@ these keys is of the kind that was named. Keys that no check names are left alon
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Mapping
+from importlib.metadata import version
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
 from obscluster.exceptions import ArchiveError
+from obscluster.version import __version__
 
 __all__ = [
     "LARGEST",
@@ -29,6 +32,7 @@ __all__ = [
     "path_in",
     "require",
     "text",
+    "versions",
     "whole",
 ]
 
@@ -216,3 +220,11 @@ def _unfit(value: Any, at: At, expected: str) -> RecordError:
 def _short(value: Any) -> str:
     shown = str(value)
     return shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}..."
+
+
+def versions() -> dict[str, str]:
+    """Versions of what computed a result."""
+    names = ("numpy", "scipy", "astropy", "scikit-learn", "fastcluster")
+    return {"obscluster": __version__, "python": platform.python_version()} | {
+        name: version(name) for name in names
+    }

@@ -11,10 +11,9 @@ import numpy as np
 import yaml
 from astropy import units as u
 
-from obscluster.characterise import livetime_text
 from obscluster.columns import is_numeric
 from obscluster.init.look import MANY_RUNS, ArchiveFacts, mean_pointing, nice
-from obscluster.obs_table import ObservationTable
+from obscluster.obs_table import ObservationTable, livetime_text
 
 __all__ = [
     "feature_blocks",

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from obscluster.characterise import open_archive
+from obscluster.config.archive import open_archive
 from obscluster.exceptions import RequestError
 from obscluster.files.checksums import UNSEALED
 from obscluster.files.output import check_file, write_file

@@ -13,14 +13,15 @@ from numpy.typing import NDArray
 
 from obscluster.assess import Assessment, assess_grouping, scores_of_grouping
 from obscluster.assessment import labels_of_tree
-from obscluster.characterise import Progress, livetimes, open_archive
 from obscluster.config import RunConfig, make_config, relocated
+from obscluster.config.archive import open_archive
 from obscluster.curves import IrfCurves, irf_curves
-from obscluster.engine import get_engine
+from obscluster.engine import Progress, get_engine
 from obscluster.exceptions import ArchiveError, RequestError
 from obscluster.files.records import check_record, list_of, mapping, text
 from obscluster.files.yaml import read_yaml, yaml_text
 from obscluster.grouping.base import RECORD_FILE, UNASSIGNED, Grouping
+from obscluster.obs_table import livetimes
 from obscluster.observation import Observation
 from obscluster.present.facts import (
     attribution,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from obscluster.assess import Assessment
-from obscluster.characterise import Progress
+from obscluster.engine import Progress
 from obscluster.exceptions import RequestError
 from obscluster.files.checksums import UNSEALED
 from obscluster.files.output import check_file, write_file

@@ -41,7 +41,7 @@ from obscluster.archive.kinds import (
     kind_of,
     settled,
 )
-from obscluster.characterise import open_archive
+from obscluster.config.archive import open_archive
 from obscluster.exceptions import DataError, RequestError, SkippedRunWarning
 from obscluster.gadf.fits import FitsFile
 from obscluster.gadf.hdu import HDU

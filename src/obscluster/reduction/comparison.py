@@ -15,8 +15,10 @@ from astropy.table import Column, QTable, Table
 from gammapy.datasets import Datasets
 
 from obscluster.archive.kinds import make_kind, may_be_stacked
+from obscluster.engine import Progress
 from obscluster.exceptions import RequestError
 from obscluster.files.output import results_directory
+from obscluster.files.records import versions
 from obscluster.printable import join_lines
 from obscluster.reduction.config import FitConfig, ReduceConfig, make_reduce_config
 from obscluster.reduction.files import COMPARISON_FILE
@@ -26,7 +28,6 @@ from obscluster.reduction.messages import captured
 from obscluster.reduction.models import sources
 from obscluster.reduction.result import Reduction, read_reduction
 from obscluster.reduction.stack import with_exact_dispersion
-from obscluster.results import versions
 
 __all__ = ["compare_groupings", "describe_comparison", "write_comparison"]
 
@@ -43,8 +44,6 @@ _ENERGIES, _FLUX, _INDEX = 0.1, 1.5, 0.3
 
 # With more bins than this without OFF counts, the profile likelihood (W statistic) is biased.
 _MANY_EMPTY = 0.5
-
-Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
 
 
 def compare_groupings(

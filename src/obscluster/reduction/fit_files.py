@@ -11,6 +11,7 @@ import numpy as np
 from astropy.table import QTable, Table
 
 from obscluster.files.output import results_directory
+from obscluster.files.records import versions
 from obscluster.files.yaml import write_yaml
 from obscluster.reduction.comparison import write_table
 from obscluster.reduction.examination import Examination, optional
@@ -25,7 +26,6 @@ from obscluster.reduction.tables import (
     residual_table,
     spectrum_table,
 )
-from obscluster.results import versions
 
 __all__ = ["write_fit"]
 

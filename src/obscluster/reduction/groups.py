@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from importlib.metadata import version
 from itertools import islice
@@ -20,13 +20,22 @@ from astropy import units as u
 from astropy.coordinates import SkyCoord
 
 from obscluster.archive.kinds import Kind
-from obscluster.characterise import open_archive
 from obscluster.config import make_config, relocated
+from obscluster.config.archive import open_archive
+from obscluster.engine import Progress
 from obscluster.exceptions import ArchiveError, RequestError
 from obscluster.files.checksums import checksum
 from obscluster.files.exchange import carry
 from obscluster.files.output import check_output, recorded, reserved, results_directory
-from obscluster.files.records import any_value, check_record, mapping, mapping_of, optional, text
+from obscluster.files.records import (
+    any_value,
+    check_record,
+    mapping,
+    mapping_of,
+    optional,
+    text,
+    versions,
+)
 from obscluster.files.yaml import read_yaml, write_yaml
 from obscluster.grouping.base import Grouping
 from obscluster.reduction.archive import (
@@ -51,13 +60,11 @@ from obscluster.reduction.off_counts import off_advice, plain_reason, sparse_cou
 from obscluster.reduction.parts import GROUP_FILE, PARTS, find_complete, group_key, read_part
 from obscluster.reduction.result import Reduction
 from obscluster.reduction.stack import GroupStack
-from obscluster.results import versions
 from obscluster.store import DataStore
 from obscluster.target import resolve_target
 
 __all__ = ["Progress", "reduce_groups"]
 
-Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
 
 # Up to so many, datasets of single runs are kept unless told: light curves are made of them.
 KEPT_RUNS = 200

@@ -7,10 +7,10 @@ from astropy import units as u
 from astropy.table import QTable, Table
 from numpy.typing import NDArray
 
-from obscluster.characterise import livetime_text
 from obscluster.columns import range_of
 from obscluster.grouping.base import Grouping
 from obscluster.grouping.methods import TIME
+from obscluster.obs_table import livetime_text
 from obscluster.scaling import period_of
 
 __all__ = ["group_rows", "loss_rows", "outlier_texts", "quality_rows", "worst_rows"]

@@ -8,9 +8,9 @@ import numpy as np
 from astropy.table import QTable, Table
 from numpy.typing import NDArray
 
-from obscluster.characterise import livetime_text
 from obscluster.grouping.base import UNASSIGNED, Grouping
 from obscluster.notebook import html_folded, html_list, html_table, html_text, html_view
+from obscluster.obs_table import livetime_text
 from obscluster.report.rows import (
     group_rows,
     loss_rows,

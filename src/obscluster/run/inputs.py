@@ -12,8 +12,8 @@ from obscluster.config import InformationConfig, RunConfig
 from obscluster.exceptions import DataError
 from obscluster.features.run_keys import file_states
 from obscluster.files.checksums import checksum
+from obscluster.files.records import versions
 from obscluster.gadf.remote import is_remote
-from obscluster.results import versions
 
 __all__ = ["feature_inputs", "group_inputs"]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from obscluster.files.checksums import checksum
+from obscluster.files.records import versions
 from obscluster.reduction.config import ReduceConfig
-from obscluster.results import versions
 
 if TYPE_CHECKING:
     from obscluster.run.work import Work

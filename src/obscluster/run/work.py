@@ -14,19 +14,14 @@ import numpy as np
 from astropy.table import Column, QTable
 
 from obscluster.assess import Assessment, assess_grouping, write_assessment
-from obscluster.characterise import (
-    Progress,
-    Runs,
-    Selected,
-    characterise,
-    select_runs,
-    with_features,
-)
+from obscluster.characterise import Runs, Selected, characterise, select_runs, with_features
 from obscluster.config import AssessConfig, ReportConfig, RunConfig
+from obscluster.engine import Progress
 from obscluster.exceptions import ObsClusterError, ObsClusterWarning, RequestError
 from obscluster.files.checksums import checksum
 from obscluster.files.exchange import link_or_copy
 from obscluster.files.output import results_directory
+from obscluster.files.records import versions
 from obscluster.files.yaml import plain, read_yaml, write_yaml
 from obscluster.gadf.index import expand_path
 from obscluster.grouping.base import RECORD_FILE, Grouping
@@ -37,7 +32,6 @@ from obscluster.pipeline import (
     recorded,
     write_results,
 )
-from obscluster.results import versions
 from obscluster.run.inputs import feature_inputs, group_inputs
 from obscluster.run.plan import Plan, check_names, missing_for_report
 from obscluster.run.reduction import DATASETS, reduce_and_fit

@@ -14,7 +14,6 @@ import numpy as np
 from astropy.io import fits
 from astropy.table import QTable
 
-from obscluster import __version__
 from obscluster.exceptions import RequestError
 from obscluster.files.output import check_outside, replaced_directory
 from obscluster.simulate.binning import SIZES
@@ -23,6 +22,7 @@ from obscluster.simulate.events import NO_EVENTS, draw_events, events_hdu, gti_h
 from obscluster.simulate.model import bkg_gradient, run_response
 from obscluster.simulate.plan import plan_runs
 from obscluster.simulate.tables import BKG_TABLES, PSF_TABLES, irf_hdus
+from obscluster.version import __version__
 
 __all__ = ["simulate"]
 

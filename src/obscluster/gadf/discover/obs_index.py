@@ -17,7 +17,6 @@ from astropy import units as u
 from astropy.table import Column, MaskedColumn, Table
 from numpy.typing import NDArray
 
-from obscluster import __version__
 from obscluster.gadf.discover.pointing import fill_pointing
 from obscluster.gadf.discover.times import TIME_KEYS, Times, common_times, dates
 from obscluster.gadf.header import Header
@@ -28,6 +27,7 @@ from obscluster.gadf.location import (
     location_from_keywords,
     location_of_telescope,
 )
+from obscluster.version import __version__
 
 __all__ = ["GADF", "KEYWORDS", "make_obs_index"]
 
