@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from gammapy.modeling.models import Models
-from gammapy.utils.scripts import to_yaml, write_yaml
+from gammapy.utils.scripts import to_yaml
+from gammapy.utils.scripts import write_yaml as write_gammapy_yaml
 
 from obscluster.files.yaml import plain
 from obscluster.reduction.stack import GroupStack
@@ -89,4 +90,4 @@ def write_lists(directory: Path, groups: Mapping[str, Any]) -> None:
 
 
 def _write_list(path: Path, entries: list[dict[str, Any]]) -> None:
-    write_yaml(to_yaml({"datasets": entries}), path, checksum=True)
+    write_gammapy_yaml(to_yaml({"datasets": entries}), path, checksum=True)
