@@ -32,7 +32,7 @@ from astropy.table import Table
 from isal import igzip
 
 from obscluster import DataStore, get_irfs_features
-from obscluster.engine import get_engine
+from obscluster.parallel.engine import get_engine
 
 N_OBS = 105
 # Least time of a turn, in seconds.

@@ -17,8 +17,9 @@ import time
 import fastcluster
 import numpy as np
 
-from obscluster.features.information import Scores, information_loss
-from obscluster.grouping.information import cluster_by_information
+from obscluster.information.cluster import cluster_by_information
+from obscluster.information.loss import information_loss
+from obscluster.information.scores import Scores
 
 REQUESTS = {
     1000: ({"max_loss": 0.01}, {"n_groups": 5}, {"n_groups": 20}, {"max_loss": 0.002}),

@@ -60,9 +60,9 @@ def step(name: str, archive: Path, workers: int) -> None:
     """One step, to be run in a process of its own."""
     start = time.perf_counter()
     from obscluster import DataStore
-    from obscluster.engine import get_engine
     from obscluster.features.table import get_features
     from obscluster.gadf.discover import discover, write_index_files
+    from obscluster.parallel.engine import get_engine
 
     result: dict[str, float | int | str] = {}
     if name == "index":

@@ -28,21 +28,14 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from obscluster import DataStore
-from obscluster.features.information import (
-    Scores,
-    Source,
-    error_inflation,
-    fisher_matrix,
-    get_scores,
-    information_loss,
-    make_source,
-)
-from obscluster.features.information.expectation import true_energies
-from obscluster.features.information.source import PowerLaw
-from obscluster.grouping.information import cluster_by_information
-from obscluster.observation import Observation
-from obscluster.report.plots import save_figure
-from obscluster.report.style import OKABE_ITO
+from obscluster.archive.observation import Observation
+from obscluster.information.cluster import cluster_by_information
+from obscluster.information.counts import true_energies
+from obscluster.information.loss import error_inflation, fisher_matrix, information_loss
+from obscluster.information.scores import Scores, get_scores
+from obscluster.information.source import PowerLaw, Source, make_source
+from obscluster.plots.scatter import save_figure
+from obscluster.plots.style import OKABE_ITO
 from obscluster.simulate import simulate
 
 Array = NDArray[np.float64]
@@ -107,7 +100,7 @@ class Slices(PowerLaw):
     Parameters
     ----------
     amplitude, index, reference
-        See `~obscluster.features.information.source.PowerLaw`.
+        See `~obscluster.information.source.PowerLaw`.
     n_slices : int
         Number of true energies.
     """

@@ -65,8 +65,8 @@ def ours(archive: str, target: str, kind: str, output: Path) -> dict[str, float]
     if kind == "runs":
         return our_runs(archive, target, output)
     from obscluster.config import make_config
-    from obscluster.pipeline import group_observations, write_results
     from obscluster.reduction import fit_reduction, make_reduce_config, reduce_groups, write_fit
+    from obscluster.workflow.group import group_observations, write_results
 
     ra, dec = POSITIONS[target]
     config = make_config(
@@ -90,8 +90,8 @@ def our_runs(archive: str, target: str, output: Path) -> dict[str, float]:
     import numpy as np
 
     from obscluster import DataStore, Grouping
+    from obscluster.archive.selection import resolve_target
     from obscluster.reduction import make_reduce_config, reduce_groups
-    from obscluster.target import resolve_target
 
     started = time.process_time()
     place = "{} {}".format(*POSITIONS[target])

@@ -23,10 +23,10 @@ from gammapy.modeling import Fit
 from gammapy.modeling.models import PowerLawSpectralModel, SkyModel
 
 from obscluster.config import make_config
-from obscluster.pipeline import group_observations
 from obscluster.reduction import Reduction, compare_groupings, make_reduce_config, reduce_groups
 from obscluster.reduction.messages import captured
 from obscluster.reduction.stack import predictions
+from obscluster.workflow.group import group_observations
 
 TARGET = "329.71693826 -30.2255890"
 SETTINGS = {

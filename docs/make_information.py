@@ -17,9 +17,6 @@ from pathlib import Path
 import numpy as np
 from astropy.table import QTable
 from matplotlib.figure import Figure
-from threadpoolctl import threadpool_limits
-
-from obscluster.cli import main
 from obscluster.features.information import (
     Binning,
     Scores,
@@ -33,6 +30,9 @@ from obscluster.grouping.information import information_partitions
 from obscluster.report.frontier import plot_frontier
 from obscluster.report.plots import save_figure
 from obscluster.report.style import MARKERS, OKABE_ITO
+from threadpoolctl import threadpool_limits
+
+from obscluster.cli import main
 
 HERE = Path(__file__).parent
 PAGE, IMAGES = HERE / "information.md", HERE / "images"

@@ -17,10 +17,10 @@ import numpy as np
 from astropy import units as u
 from astropy.table import QTable
 from matplotlib.ticker import MaxNLocator
+from obscluster.report.plots import save_figure
 
 from obscluster import DataStore, Grouping, plot_conditions
 from obscluster.cli import main
-from obscluster.report.plots import save_figure
 
 HERE = Path(__file__).parent
 FEATURES = ["--features", "psf-r68", "edisp-res68", "aeff", "zenith"]

@@ -20,15 +20,15 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
-
-from obscluster import DataStore
 from obscluster.engine import get_engine
-from obscluster.features.table import get_features
-from obscluster.gadf.discover import discover, write_index_files
-from obscluster.grouping.hierarchical import linkage_tree
 from obscluster.grouping.information import cluster_by_information
 from obscluster.report.plots import save_figure
 from obscluster.report.style import MARKERS, OKABE_ITO
+
+from obscluster import DataStore
+from obscluster.features.table import get_features
+from obscluster.gadf.discover import discover, write_index_files
+from obscluster.grouping.hierarchical import linkage_tree
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))

@@ -22,10 +22,10 @@ import numpy as np
 from astropy.table import Table
 
 from obscluster import DataStore, get_features, plot_conditions
+from obscluster.archive.obs_table import livetimes
 from obscluster.config import make_config
-from obscluster.obs_table import livetimes
-from obscluster.pipeline import group_observations, write_results
 from obscluster.simulate import simulate
+from obscluster.workflow.group import group_observations, write_results
 
 archive = sys.argv[1] if len(sys.argv) > 1 else None
 output = Path(sys.argv[2] if len(sys.argv) > 2 else "background_groups")

@@ -22,8 +22,9 @@ import matplotlib.pyplot as plt
 from astropy.table import QTable
 
 from obscluster import DataStore
+from obscluster.archive.selection import target_names
 from obscluster.config import make_config
-from obscluster.pipeline import group_observations, write_results
+from obscluster.plots.spectra import plot_residuals, plot_spectrum
 from obscluster.reduction import (
     compare_groupings,
     fit_reduction,
@@ -32,9 +33,8 @@ from obscluster.reduction import (
     write_fit,
 )
 from obscluster.reduction.comparison import describe_comparison
-from obscluster.report.reduction import plot_residuals, plot_spectrum
 from obscluster.simulate import simulate
-from obscluster.target import target_names
+from obscluster.workflow.group import group_observations, write_results
 
 archive = sys.argv[1] if len(sys.argv) > 1 else None
 output = Path(sys.argv[2] if len(sys.argv) > 2 else "groups_to_fit")

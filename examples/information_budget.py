@@ -22,13 +22,13 @@ import matplotlib.pyplot as plt
 from astropy.table import Table
 
 from obscluster import DataStore
-from obscluster.characterise import characterise
+from obscluster.archive.selection import target_names
 from obscluster.config import make_config
-from obscluster.pipeline import group_observations
-from obscluster.report.frontier import plot_frontier
+from obscluster.plots.quality import plot_frontier
 from obscluster.simulate import simulate
-from obscluster.stacking import frontier, loss_table, scores_of
-from obscluster.target import target_names
+from obscluster.workflow.frontier import frontier, loss_table, scores_of
+from obscluster.workflow.group import group_observations
+from obscluster.workflow.runs import characterise
 
 archive = sys.argv[1] if len(sys.argv) > 1 else None
 output = Path(sys.argv[2] if len(sys.argv) > 2 else "information_budget")

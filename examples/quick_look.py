@@ -27,10 +27,10 @@ from obscluster import (
     plot_quality,
     scale_features,
 )
+from obscluster.archive.obs_table import livetimes
+from obscluster.archive.selection import resolve_target, target_names
 from obscluster.assessment import outliers, quality, suggest_n_groups
-from obscluster.obs_table import livetimes
 from obscluster.simulate import simulate
-from obscluster.target import resolve_target, target_names
 
 archive = sys.argv[1] if len(sys.argv) > 1 else None
 output = Path(sys.argv[2] if len(sys.argv) > 2 else "quick_look")

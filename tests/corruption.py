@@ -26,7 +26,7 @@ import numpy as np
 from astropy.io import fits
 
 from obscluster import DataStore, get_irfs_features
-from obscluster.check.index import check_indices
+from obscluster.check.indices import check_indices
 from obscluster.exceptions import ObsClusterError, ObsClusterWarning
 from obscluster.gadf.index import read_index, write_index
 

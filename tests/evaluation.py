@@ -1,6 +1,6 @@
 """Features of responses that tests build by hand."""
 
-from obscluster.features import Run
+from obscluster.features.base import Run
 from obscluster.features.catalog import FEATURES
 
 

@@ -22,16 +22,15 @@ from obscluster.assessment import (
     labels_of_tree,
     outliers,
     quality,
-    silhouette,
     spreads,
     stability,
     suggest_n_groups,
     worst_spreads,
 )
+from obscluster.assessment import n_groups as silhouette
 from obscluster.assessment.comparison import match_labels
-from obscluster.assessment.reference import even_silhouettes
-from obscluster.assessment.rows import members_of
-from obscluster.assessment.silhouette import mean_silhouettes
+from obscluster.assessment.n_groups import even_silhouettes, mean_silhouettes
+from obscluster.assessment.within_groups import members_of
 from obscluster.exceptions import ObsClusterWarning, RequestError
 
 LINKAGES = ["single", "complete", "average", "weighted", "centroid", "median", "ward"]
@@ -309,7 +308,7 @@ class TestLabelsOfTree:
 class TestSilhouette:
     @pytest.mark.parametrize("chunk", [1, 150, 4_000_000])
     def test_equals_scikit_learn(self, chunk, monkeypatch):
-        monkeypatch.setattr("obscluster.assessment.silhouette._CHUNK", chunk)
+        monkeypatch.setattr("obscluster.assessment.n_groups._CHUNK", chunk)
         rng = np.random.default_rng(4)
         X = rng.normal(size=(40, 3))
         X[5] = X[6]
@@ -973,7 +972,7 @@ def test_importing_loads_neither_matplotlib_nor_scikit_learn():
     code = "import sys, obscluster.assessment; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
-    assert "obscluster.assessment.indices" in loaded
+    assert "obscluster.assessment.n_groups" in loaded
     assert not loaded & {"matplotlib", "sklearn"}
 
 

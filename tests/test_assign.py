@@ -10,14 +10,14 @@ from astropy.table import QTable, Table
 from numpy.testing import assert_array_equal
 
 from obscluster import DataStore, Grouping
-from obscluster.assess import assess_grouping, write_assessment
-from obscluster.assign import assign_observations, write_assignment
 from obscluster.cli import main
 from obscluster.config import make_config
 from obscluster.exceptions import ArchiveError, ObsClusterWarning, RequestError
-from obscluster.files.checksums import LIST_FILE, listed
-from obscluster.pipeline import group_observations, write_results
+from obscluster.files.records import LIST_FILE, listed
 from obscluster.simulate import simulate
+from obscluster.workflow.assess import assess_grouping, write_assessment
+from obscluster.workflow.assign import assign_observations, write_assignment
+from obscluster.workflow.group import group_observations, write_results
 
 FEATURES = {"names": ["psf-r68", "edisp-res68"], "offset": "0.5 deg"}
 METHODS = {

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from astropy.table import Table
 
+from obscluster.archive.obs_table import ObservationTable
 from obscluster.cli import main
 from obscluster.config import make_config
 from obscluster.gadf.index import write_index
 from obscluster.grouping.base import Grouping
-from obscluster.obs_table import ObservationTable
-from obscluster.pipeline import group_observations
+from obscluster.workflow.group import group_observations
 from pages import (
     downloaded,
     hover,

@@ -14,9 +14,11 @@ from astropy.io import fits
 from astropy.table import Table
 
 from obscluster import DataStore, get_features
-from obscluster.cache import CachedColumn, FeatureCache
 from obscluster.exceptions import ObsClusterWarning, RequestError, SkippedRunWarning
-from obscluster.features import feature, fingerprint, run_keys
+from obscluster.features import cache_keys as fingerprint
+from obscluster.features import cache_keys as run_keys
+from obscluster.features.base import feature
+from obscluster.features.cache import CachedColumn, FeatureCache
 from obscluster.features.catalog import load_features
 from obscluster.simulate import simulate
 
@@ -470,7 +472,7 @@ def test_unusable_caches(tmp_path, monkeypatch):
         FeatureCache(tmp_path / "file")
     with pytest.raises(RequestError, match="identity 'size'"):
         FeatureCache(tmp_path, "size")
-    monkeypatch.setattr("obscluster.cache.directory.find_spec", lambda _: None)
+    monkeypatch.setattr("obscluster.features.cache.find_spec", lambda _: None)
     with pytest.raises(RequestError, match=r"pip install \"obscluster\[scale\]\""):
         FeatureCache(tmp_path / "cache")
 

@@ -28,16 +28,15 @@ from damages import (
     some,
     unplace,
 )
-from obscluster.check import archive as walk
-from obscluster.check import check_archive, describe_findings, severity_counts
-from obscluster.check.values import check_empty_bins
+from obscluster.archive.store import DataStore
+from obscluster.check import check_archive, describe_findings, severity_counts, walk
+from obscluster.check.responses import check_empty_bins
 from obscluster.cli import main
 from obscluster.exceptions import ObsClusterWarning
 from obscluster.gadf.axis import Axis
-from obscluster.gadf.irf import IRF
+from obscluster.gadf.response import IRF
+from obscluster.parallel.engine import LocalWorkers
 from obscluster.simulate import simulate
-from obscluster.store import DataStore
-from obscluster.workers import LocalWorkers
 
 PSFS = ("psf_table", "psf_3gauss", "psf_king")
 

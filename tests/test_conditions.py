@@ -12,10 +12,10 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from obscluster import DataStore, standard_scaler
 from obscluster.exceptions import RequestError
-from obscluster.features import feature
+from obscluster.features.base import feature
 from obscluster.features.catalog import FEATURES, load_features, parse_requests
+from obscluster.features.scaling import unroll_cyclic
 from obscluster.features.table import get_features
-from obscluster.scaling import unroll_cyclic
 
 
 @pytest.fixture(scope="module")

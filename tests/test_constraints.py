@@ -14,10 +14,20 @@ from scipy.cluster import hierarchy
 from obscluster import Grouping
 from obscluster.config import make_config
 from obscluster.exceptions import RequestError
-from obscluster.grouping.constraints import Minimum, group_within, hold_minimum
-from obscluster.grouping.cuts import group_by_cut
-from obscluster.grouping.edges import adaptive_edges, livetime_edges, quantile_edges, width_edges
-from obscluster.grouping.pointings import pointing_names, pointing_positions
+from obscluster.grouping.constraints import (
+    Minimum,
+    group_within,
+    hold_minimum,
+    pointing_names,
+    pointing_positions,
+)
+from obscluster.grouping.cuts import (
+    adaptive_edges,
+    group_by_cut,
+    livetime_edges,
+    quantile_edges,
+    width_edges,
+)
 from obscluster.grouping.trees import join_trees, prune_tree
 
 

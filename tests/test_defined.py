@@ -15,18 +15,16 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from evaluation import evaluate
 from obscluster import DataStore
-from obscluster.features import NotComputableError
 from obscluster.features.area import background_rate
+from obscluster.features.base import NotComputableError
 from obscluster.features.catalog import FEATURES
-from obscluster.features.information.background import bin_rates
-from obscluster.features.information.expectation import dispersion_kernel, effective_area
-from obscluster.features.information.rings import disc_fractions
 from obscluster.features.psf import containment_radius
 from obscluster.features.slices import at_energy
-from obscluster.gadf.axis import Axis
-from obscluster.gadf.defined import blend, second_weight
-from obscluster.gadf.irf import IRF
+from obscluster.gadf.axis import Axis, blend, second_weight
 from obscluster.gadf.psf import PROFILES
+from obscluster.gadf.response import IRF
+from obscluster.information.background import bin_rates
+from obscluster.information.counts import disc_fractions, dispersion_kernel, effective_area
 
 RAD = Axis.from_edges("rad", np.linspace(0.0, 1.5, 151))
 MIGRA = Axis.from_edges("migra", np.linspace(0.0, 4.0, 201))

@@ -13,9 +13,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.cluster import hierarchy
 
 from obscluster.exceptions import RequestError
-from obscluster.report.dendrogram import plot_dendrogram
-from obscluster.report.plots import plot_features, save_figure
-from obscluster.report.style import group_style
+from obscluster.plots.dendrogram import plot_dendrogram
+from obscluster.plots.scatter import plot_features, save_figure
+from obscluster.plots.style import group_style
 
 LABELS = np.array([1, 1, 2, 2, 2, -1])
 X = np.array([[0.0, 0.0], [0.5, 0.0], [5.0, 5.0], [5.5, 5.0], [5.0, 6.0], [9.0, 0.0]])

@@ -6,7 +6,7 @@ import yaml
 from obscluster.cli import main
 from obscluster.config import make_config, read_config
 from obscluster.exceptions import ArchiveError, RequestError
-from obscluster.run import read_plan
+from obscluster.workflow.run import read_plan
 
 GOOD = """\
 archive: nowhere

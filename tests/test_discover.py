@@ -8,8 +8,8 @@ from astropy.time import Time
 from numpy.testing import assert_allclose, assert_array_equal
 
 from obscluster import get_irfs_features
+from obscluster.archive.store import DataStore
 from obscluster.exceptions import ObsClusterWarning
-from obscluster.store import DataStore
 from unindexed import edit, run_files
 
 # What the simulator knows beyond the headers.

@@ -7,6 +7,7 @@ import pytest
 from astropy.io import fits
 from numpy.testing import assert_array_equal
 
+from obscluster.archive.store import DataStore
 from obscluster.exceptions import (
     ArchiveError,
     ObsClusterError,
@@ -15,7 +16,6 @@ from obscluster.exceptions import (
     SkippedRunWarning,
 )
 from obscluster.gadf.discover import discover, write_index_files
-from obscluster.store import DataStore
 from unindexed import edit, run_files, strip_responses
 
 EVERY_HDU = ("EVENTS", "GTI", "AEFF", "EDISP", "PSF", "BKG")

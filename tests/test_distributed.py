@@ -15,10 +15,10 @@ import pytest
 from astropy.table import Table
 
 from obscluster import DataStore, get_features
-from obscluster.dask_cluster import DaskCluster
-from obscluster.engine import get_engine
 from obscluster.exceptions import RequestError, SkippedRunWarning
 from obscluster.features.catalog import load_features
+from obscluster.parallel.dask_cluster import DaskCluster
+from obscluster.parallel.engine import get_engine
 
 distributed = pytest.importorskip("distributed")
 

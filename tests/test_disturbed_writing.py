@@ -21,7 +21,7 @@ import sys, time
 from pathlib import Path
 from obscluster.config import make_config
 from obscluster.exceptions import RequestError
-from obscluster.pipeline import group_observations, write_results
+from obscluster.workflow.group import group_observations, write_results
 
 archive, output, number, overwrite, here, other = sys.argv[1:]
 grouping = {"method": "hierarchical", "n_groups": int(number)}

@@ -9,9 +9,9 @@ import pytest
 from edits import edits
 from obscluster.cli import main
 from obscluster.exceptions import RequestError
-from obscluster.files.checksums import LIST_FILE, checksum
+from obscluster.files.records import LIST_FILE, checksum
 from obscluster.files.yaml import read_yaml, write_yaml
-from obscluster.run import read_plan
+from obscluster.workflow.run import read_plan
 
 N_EDITS = 200
 
@@ -165,7 +165,7 @@ def test_an_edited_description_gives_a_result_or_a_message(
         raise RequestError(f"{plan.config.archive}: is read")
 
     # What is computed is not the matter here, but what is read.
-    monkeypatch.setattr("obscluster.run.run_plan", only_read)
+    monkeypatch.setattr("obscluster.workflow.run.run_plan", only_read)
     text = DESCRIPTION.format(archive=small_archive, target='"83.63 22.01"')
     path = tmp_path / "run.yaml"
     path.write_text(text)

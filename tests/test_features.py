@@ -12,14 +12,13 @@ from scipy.stats import norm
 
 from evaluation import evaluate
 from obscluster import DataStore, get_irfs_features, hierarchical_clustering, standard_scaler
-from obscluster.engine import get_engine
 from obscluster.exceptions import RequestError, SkippedRunWarning
-from obscluster.features import NotComputableError
+from obscluster.features.base import NotComputableError
 from obscluster.features.edisp import kernel_moments
 from obscluster.gadf.axis import Axis
-from obscluster.gadf.irf import IRF
+from obscluster.gadf.response import IRF
+from obscluster.parallel.engine import LocalWorkers, get_engine
 from obscluster.simulate import simulate
-from obscluster.workers import LocalWorkers
 
 PKS_2155 = SkyCoord(329.71693826, -30.2255890, unit="deg")
 NAMES = ["edisp-bias", "edisp-res", "psf-radius"]

@@ -49,8 +49,8 @@ from obscluster.reduction import (
 )
 from obscluster.reduction import goodness as goodness_module
 from obscluster.reduction.comparison import compare_groupings, describe_comparison
+from obscluster.reduction.examination import light_curve, nights
 from obscluster.reduction.goodness import constancy, goodness_table
-from obscluster.reduction.light_curve import light_curve, nights
 from obscluster.reduction.messages import captured
 
 CENTER = SkyCoord(83.63, 22.01, unit="deg")
@@ -513,9 +513,9 @@ class TestFluxPoints:
 class TestNeverCosts:
     @pytest.mark.usefixtures("agg")
     def test_what_is_optional_is_left_out_with_its_reason(self, reductions, tmp_path, monkeypatch):
+        from obscluster.plots import spectra as pictures
+        from obscluster.reduction import examination as module
         from obscluster.reduction import fit_files
-        from obscluster.reduction import light_curve as module
-        from obscluster.report import reduction as pictures
 
         def fail(*args, **kwargs):
             raise ArithmeticError("no such luck")

@@ -18,6 +18,8 @@ from astropy.table import Column, MaskedColumn, Table
 from hypothesis import given
 from hypothesis import strategies as st
 
+from obscluster.archive.obs_table import ObservationTable
+from obscluster.archive.store import DataStore
 from obscluster.exceptions import (
     ArchiveError,
     MissingDataError,
@@ -28,8 +30,6 @@ from obscluster.exceptions import (
 from obscluster.gadf.fits import FitsFile
 from obscluster.gadf.hdu_index import HDUIndex, HDULocation
 from obscluster.gadf.index import expand_path, find_index, read_index, split_hdu, write_index
-from obscluster.obs_table import ObservationTable
-from obscluster.store import DataStore
 
 BIG = 9_007_199_254_740_993  # 2^53 + 1: no floating-point number
 

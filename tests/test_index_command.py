@@ -3,10 +3,11 @@
 import pytest
 from numpy.testing import assert_array_equal
 
+from obscluster.archive.store import DataStore
 from obscluster.cli import main
 from obscluster.exceptions import RequestError
-from obscluster.gadf.discover import discover, write, write_index_files
-from obscluster.store import DataStore
+from obscluster.gadf import discover as write
+from obscluster.gadf.discover import discover, write_index_files
 from unindexed import edit, run_files
 
 

@@ -8,19 +8,17 @@ from astropy import units as u
 from astropy.coordinates import SkyCoord
 
 from obscluster import DataStore
+from obscluster.archive.observation import Observation
 from obscluster.exceptions import RequestError, SkippedRunWarning
-from obscluster.features.information import (
-    get_scores,
-    information_loss,
-    make_binning,
-    make_source,
-)
-from obscluster.features.information.off_events import off_counts, shared_rates
 from obscluster.gadf.axis import Axis
-from obscluster.gadf.irf import IRF
-from obscluster.observation import Observation
+from obscluster.gadf.response import IRF
+from obscluster.information.background import off_counts, shared_rates
+from obscluster.information.counts import make_binning
+from obscluster.information.loss import information_loss
+from obscluster.information.scores import get_scores
+from obscluster.information.source import make_source
+from obscluster.parallel.engine import LocalWorkers
 from obscluster.simulate import simulate
-from obscluster.workers import LocalWorkers
 
 PKS = SkyCoord(329.71693826, -30.2255890, unit="deg")
 SOURCE = make_source("10 % Crab", index=2.5)

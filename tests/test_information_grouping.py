@@ -9,15 +9,14 @@ from scipy.cluster import hierarchy
 
 from obscluster import DataStore
 from obscluster.exceptions import ObsClusterWarning, RequestError
-from obscluster.features.information import Scores, get_scores, information_loss, make_source
+from obscluster.features.scaling import feature_matrix, standard_scaler
 from obscluster.features.table import get_features
-from obscluster.grouping.information import cluster_by_information, information_partitions
-from obscluster.grouping.information.kept import Sums, kept, sums_of, sums_without
-from obscluster.grouping.information.partitions import best_partitions
-from obscluster.grouping.information.premerge import agglomerate_many
-from obscluster.grouping.information.refine import Limits, loss_of, refine
-from obscluster.grouping.information.tree import agglomerate, as_linkage, cut
-from obscluster.scaling import feature_matrix, standard_scaler
+from obscluster.information.agglomeration import agglomerate, agglomerate_many, as_linkage, cut
+from obscluster.information.cluster import cluster_by_information, information_partitions
+from obscluster.information.loss import Sums, information_loss, kept, sums_of, sums_without
+from obscluster.information.refinement import Limits, best_partitions, loss_of, refine
+from obscluster.information.scores import Scores, get_scores
+from obscluster.information.source import make_source
 
 
 def unrelated_scores(seed, n_obs, n_bins=6):
@@ -306,7 +305,7 @@ def test_pre_merged_runs_lose_little_more():
 
 def test_a_pre_merge_that_loses_much_is_warned_of(monkeypatch):
     scores = unrelated_scores(0, 60)
-    name = "obscluster.grouping.information.cluster.agglomerate_many"
+    name = "obscluster.information.cluster.agglomerate_many"
     monkeypatch.setattr(name, lambda runs, strata: agglomerate_many(runs, strata, 20))
     with pytest.warns(ObsClusterWarning, match="60 runs were merged in part"):
         grouping = cluster_by_information(scores, n_groups=5)

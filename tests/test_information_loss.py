@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 
 from obscluster.exceptions import RequestError
-from obscluster.features.information import (
-    Scores,
+from obscluster.information.loss import (
     error_inflation,
     fisher_matrix,
     information_loss,
     loss_summary,
 )
+from obscluster.information.scores import Scores
 
 
 def random_scores(seed, n_obs=6, n_bins=5, n_params=2, with_empty=True):

@@ -5,23 +5,19 @@ import pytest
 from astropy import units as u
 
 from obscluster.exceptions import RequestError
-from obscluster.features.information import (
+from obscluster.gadf.axis import Axis
+from obscluster.gadf.response import IRF
+from obscluster.information.counts import disc_fractions, dispersion_kernel, make_binning
+from obscluster.information.loss import information_loss
+from obscluster.information.scores import Scores
+from obscluster.information.source import (
     CRAB,
-    Scores,
-    information_loss,
-    make_binning,
-    make_source,
-)
-from obscluster.features.information.expectation import dispersion_kernel
-from obscluster.features.information.rings import disc_fractions
-from obscluster.features.information.source import (
     ExpCutoffPowerLaw,
     LogParabola,
     PowerLaw,
     Source,
+    make_source,
 )
-from obscluster.gadf.axis import Axis
-from obscluster.gadf.irf import IRF
 
 ENERGY = np.geomspace(0.1, 50, 30)
 

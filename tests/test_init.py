@@ -10,15 +10,14 @@ from astropy.table import Table
 from numpy.testing import assert_array_equal
 
 from obscluster import DataStore
+from obscluster.archive.selection import resolve_target
 from obscluster.cli import main
 from obscluster.config import make_config
 from obscluster.exceptions import ArchiveError, RequestError
-from obscluster.init import describe_reduction, describe_run, write_description
-from obscluster.init.look import nice
 from obscluster.reduction import make_reduce_config
-from obscluster.run import read_plan, run_plan
 from obscluster.simulate import simulate
-from obscluster.target import resolve_target
+from obscluster.workflow.init import describe_reduction, describe_run, nice, write_description
+from obscluster.workflow.run import read_plan, run_plan
 
 
 def blocks_of(text):

@@ -15,11 +15,11 @@ from numpy.testing import assert_allclose
 
 from archives import Archive, rebuilt
 from obscluster import DataStore, get_irfs_features
+from obscluster.archive.observation import Observations
 from obscluster.cli import main
 from obscluster.exceptions import FormatError
-from obscluster.gadf.location import SITES, location_of_telescope
+from obscluster.gadf.keywords import SITES, location_of_telescope
 from obscluster.simulate import simulate
-from obscluster.store import Observations
 
 FEATURES = ("edisp-bias", "edisp-res", "aeff")
 SITE = ("GEOLON", "GEOLAT", "ALTITUDE")

@@ -26,8 +26,9 @@ from scipy.interpolate import RegularGridInterpolator
 from obscluster.exceptions import FormatError, RequestError
 from obscluster.gadf.axis import Axis
 from obscluster.gadf.fits import FitsFile
-from obscluster.gadf.irf import IRF, read_irf
+from obscluster.gadf.irf import read_irf
 from obscluster.gadf.psf import PROFILES
+from obscluster.gadf.response import IRF
 from obscluster.simulate import simulate
 
 TINY = 1e-300

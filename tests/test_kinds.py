@@ -20,14 +20,14 @@ from obscluster.archive.kinds import (
     settled,
     unpacked,
 )
-from obscluster.assign import assign_observations, write_assignment
-from obscluster.characterise import characterise
 from obscluster.cli import main
 from obscluster.config import make_config
 from obscluster.exceptions import RequestError
 from obscluster.features.table import get_features
-from obscluster.grouping.base import UNASSIGNED
+from obscluster.grouping import UNASSIGNED
 from obscluster.simulate import simulate
+from obscluster.workflow.assign import assign_observations, write_assignment
+from obscluster.workflow.runs import characterise
 
 TARGET = "83.63 22.01"
 HESS = Kind("HESS", "H.E.S.S. Phase I", "", "full-enclosure")

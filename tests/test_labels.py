@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from astropy.table import QTable
 
-from obscluster.assess import assess_grouping
+from obscluster.archive.store import DataStore
 from obscluster.cli import main
 from obscluster.config import make_config
 from obscluster.exceptions import RequestError
+from obscluster.features.scaling import scale_features
 from obscluster.grouping.base import Grouping
 from obscluster.grouping.labels import group_by_labels, parse_labels
-from obscluster.scaling import scale_features
-from obscluster.store import DataStore
+from obscluster.workflow.assess import assess_grouping
 
 
 def scaled(n_obs=5):

@@ -27,9 +27,12 @@ from gammapy.utils.regions import compound_region_to_regions
 from regions import CircleSkyRegion, EllipseSkyRegion
 
 from obscluster.reduction.archive import gammapy_store
-from obscluster.reduction.mask import AreaSafeMaskMaker
+from obscluster.reduction.makers import (
+    AreaSafeMaskMaker,
+    ReflectedCirclesFinder,
+    ReflectedCirclesMaker,
+)
 from obscluster.reduction.messages import captured
-from obscluster.reduction.reflected import ReflectedCirclesFinder, ReflectedCirclesMaker
 
 TARGET = SkyCoord(329.71693826, -30.2255890, unit="deg")
 ENERGY = MapAxis.from_energy_bounds("0.2 TeV", "20 TeV", nbin=10, per_decade=True)

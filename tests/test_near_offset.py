@@ -13,7 +13,7 @@ from numpy.testing import assert_array_equal
 
 from obscluster import DataStore, get_features
 from obscluster.exceptions import SkippedRunWarning
-from obscluster.features import feature
+from obscluster.features.base import feature
 from obscluster.features.catalog import FEATURES
 from obscluster.gadf import unpack
 from obscluster.gadf.axis import Axis

@@ -12,10 +12,10 @@ from astropy import units as u
 from astropy.table import QTable
 from numpy.testing import assert_allclose
 
-import obscluster.report.overview as overview
+import obscluster.plots.overview as overview
 from obscluster import DataStore, get_features
 from obscluster.cli import main
-from obscluster.features import feature
+from obscluster.features.base import feature
 
 
 def failing(error):
@@ -133,7 +133,7 @@ def test_a_full_disk_is_a_message(group, monkeypatch, capsys):
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device", "somewhere")
 
-    monkeypatch.setattr("obscluster.pipeline.write_run_lists", full)
+    monkeypatch.setattr("obscluster.workflow.group.write_run_lists", full)
     assert group("--features", "zenith", "--no-plots") == 2
     error = capsys.readouterr().err
     assert "somewhere: No space left on device" in error

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from astropy.table import Table
 
+from obscluster.archive.obs_table import ObservationTable
 from obscluster.gadf.index import write_index
-from obscluster.obs_table import ObservationTable
 from pages import (
     downloaded,
     hover,

@@ -12,11 +12,11 @@ from sklearn.metrics import adjusted_rand_score
 from obscluster import DataStore, Grouping
 from obscluster.config import make_config
 from obscluster.exceptions import RequestError
-from obscluster.files.checksums import LIST_FILE, checksum
+from obscluster.files.records import LIST_FILE, checksum
 from obscluster.gadf.index import read_index
-from obscluster.pipeline import group_observations, write_results
-from obscluster.report.overview import _with_quantities
+from obscluster.plots.overview import _with_quantities
 from obscluster.simulate import simulate
+from obscluster.workflow.group import group_observations, write_results
 
 WARD = {"method": "hierarchical", "n_groups": 3}
 MEDIAN = {"method": "cuts", "by": "ZEN_PNT"}
@@ -175,7 +175,7 @@ class TestWriting:
         def fail(*args):
             raise OSError("disk full")
 
-        monkeypatch.setattr("obscluster.pipeline.write_obs_index", fail)
+        monkeypatch.setattr("obscluster.workflow.group.write_obs_index", fail)
         with pytest.raises(OSError, match="disk full"):
             write_results(result, tmp_path / "results")
         assert list(tmp_path.iterdir()) == []
@@ -183,7 +183,7 @@ class TestWriting:
     def test_an_error_leaves_earlier_results_as_they_are(self, result, tmp_path, monkeypatch):
         write_results(result, tmp_path / "results", plots=False)
         before = {p.name: p.read_bytes() for p in (tmp_path / "results").iterdir()}
-        monkeypatch.setattr("obscluster.pipeline.write_obs_index", lambda *_: 1 / 0)
+        monkeypatch.setattr("obscluster.workflow.group.write_obs_index", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             write_results(result, tmp_path / "results", overwrite=True)
         assert {p.name: p.read_bytes() for p in (tmp_path / "results").iterdir()} == before

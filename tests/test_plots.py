@@ -14,9 +14,12 @@ from matplotlib.colors import same_color
 from numpy.testing import assert_allclose, assert_array_equal
 
 from obscluster.exceptions import RequestError
-from obscluster.report import columns, dendrogram, legend, plots, style
-from obscluster.report.plots import plot_conditions, plot_features, save_figure
-from obscluster.report.style import group_style
+from obscluster.plots import dendrogram, style
+from obscluster.plots import scatter as plots
+from obscluster.plots import style as columns
+from obscluster.plots import style as legend
+from obscluster.plots.scatter import plot_conditions, plot_features, save_figure
+from obscluster.plots.style import group_style
 
 LABELS = np.array([1, 1, 2, 2, 2, -1])
 

@@ -12,7 +12,9 @@ from astropy import units as u
 from iminuit import Minuit
 
 from obscluster import DataStore
-from obscluster.features.information import get_scores, information_loss, make_source
+from obscluster.information.loss import information_loss
+from obscluster.information.scores import get_scores
+from obscluster.information.source import make_source
 from obscluster.simulate import simulate
 
 SCRIPT = Path(__file__).parent.parent / "benchmarks" / "pseudo_experiments.py"

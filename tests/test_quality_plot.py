@@ -10,8 +10,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from obscluster import group_hierarchical, standard_scaler
 from obscluster.assessment import Suggestion, labels_of_tree, quality
 from obscluster.exceptions import RequestError
-from obscluster.report.plots import save_figure
-from obscluster.report.quality import plot_quality
+from obscluster.plots.quality import plot_quality
+from obscluster.plots.scatter import save_figure
 
 pytestmark = pytest.mark.usefixtures("agg")
 

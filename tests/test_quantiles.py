@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.interpolate import PchipInterpolator
 
 from obscluster.features.area import _integrals
-from obscluster.features.quantiles import quantile
+from obscluster.features.slices import quantile
 
 steps = st.lists(
     st.tuples(st.floats(1e-3, 1.0), st.one_of(st.just(0.0), st.floats(1e-3, 1.0))),

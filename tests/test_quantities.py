@@ -21,9 +21,9 @@ from obscluster.cli import main
 from obscluster.config import make_config
 from obscluster.exceptions import ObsClusterWarning, RequestError
 from obscluster.gadf.keywords import NUMBERS, HeaderNumbers, column_numbers, number_of
-from obscluster.pipeline import group_observations
 from obscluster.simulate import simulate
-from obscluster.summary import describe_result
+from obscluster.views.text import describe_result
+from obscluster.workflow.group import group_observations
 
 CONDITIONS = ["zenith", "azimuth", "livetime", "deadtime-fraction", "mjd", "muoneff", "n-tels"]
 NAMES = [*CONDITIONS, "nsb", "event-rate@1TeV", "edisp-res@1TeV", "ZEN_PNT", "ONTIME", "RA_PNT"]

@@ -17,17 +17,17 @@ from astropy.coordinates import SkyCoord
 from astropy.table import QTable, Table
 from numpy.testing import assert_allclose, assert_array_equal
 
-from obscluster.cli import fit as fit_command
 from obscluster.cli import main
-from obscluster.cli import reduce as reduce_command
+from obscluster.cli import reductions as fit_command
+from obscluster.cli import reductions as reduce_command
 from obscluster.config import make_config
 from obscluster.exceptions import ArchiveError, RequestError, SkippedRunWarning
-from obscluster.files.checksums import LIST_FILE
+from obscluster.files.records import LIST_FILE
 from obscluster.grouping.base import Grouping
-from obscluster.pipeline import group_observations, write_results
 from obscluster.reduction import make_reduce_config, read_reduce_config
 from obscluster.simulate import simulate
-from obscluster.simulate.targets import TARGETS
+from obscluster.simulate.model import TARGETS
+from obscluster.workflow.group import group_observations, write_results
 
 pytest.importorskip("gammapy")
 
@@ -46,10 +46,9 @@ from obscluster.reduction import (
     write_fit,
 )
 from obscluster.reduction.comparison import describe_comparison
-from obscluster.reduction.files import write_datasets
 from obscluster.reduction.makers import make_plan, reduce_observation
 from obscluster.reduction.messages import captured
-from obscluster.reduction.result import read_reduction
+from obscluster.reduction.result import read_reduction, write_datasets
 from obscluster.reduction.stack import GroupStack
 
 # Coarse, so that it is fast.

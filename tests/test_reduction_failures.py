@@ -22,10 +22,10 @@ from numpy.testing import assert_array_equal
 
 from obscluster.cli import main
 from obscluster.exceptions import RequestError
-from obscluster.files.checksums import LIST_FILE
+from obscluster.files.records import LIST_FILE
 from obscluster.grouping.base import Grouping
+from obscluster.plots.spectra import plot_spectrum
 from obscluster.reduction import make_reduce_config
-from obscluster.report.reduction import plot_spectrum
 from obscluster.simulate import simulate
 
 pytest.importorskip("gammapy")

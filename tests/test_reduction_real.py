@@ -11,8 +11,8 @@ from numpy.testing import assert_allclose
 
 from obscluster.config import make_config
 from obscluster.grouping.base import Grouping
-from obscluster.pipeline import group_observations
 from obscluster.reduction import make_reduce_config
+from obscluster.workflow.group import group_observations
 
 pytest.importorskip("gammapy")
 

@@ -14,16 +14,16 @@ from scipy.optimize import minimize_scalar
 from scipy.stats import poisson
 
 from archives import Archive, set_keywords
-from obscluster.assess import assess_grouping, write_assessment
 from obscluster.cli import main
 from obscluster.config import make_config
 from obscluster.exceptions import RequestError
 from obscluster.grouping.base import Grouping
-from obscluster.pipeline import group_observations, write_results
 from obscluster.reduction import make_reduce_config
-from obscluster.simulate import events, simulate
-from obscluster.simulate.model import psf_containment, run_response
-from obscluster.simulate.targets import TARGETS
+from obscluster.simulate import irfs as events
+from obscluster.simulate import simulate
+from obscluster.simulate.model import TARGETS, psf_containment, run_response
+from obscluster.workflow.assess import assess_grouping, write_assessment
+from obscluster.workflow.group import group_observations, write_results
 
 pytest.importorskip("gammapy")
 
@@ -38,8 +38,13 @@ from obscluster.reduction import (
     reduce_groups,
     to_gammapy,
 )
-from obscluster.reduction.makers import make_plan, reduce_observation, reduce_runs
-from obscluster.reduction.off_counts import off_advice, sparse_counts
+from obscluster.reduction.makers import (
+    make_plan,
+    off_advice,
+    reduce_observation,
+    reduce_runs,
+    sparse_counts,
+)
 
 COARSE = {
     "target": "Crab Nebula",

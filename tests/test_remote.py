@@ -18,7 +18,6 @@ from astropy.table import Table
 import serving
 from obscluster import DataStore, get_features
 from obscluster.cli import main
-from obscluster.engine import get_engine
 from obscluster.exceptions import (
     AbsentError,
     ArchiveError,
@@ -28,10 +27,11 @@ from obscluster.exceptions import (
     SkippedRunWarning,
     UnreadableError,
 )
-from obscluster.features.run_keys import file_states
+from obscluster.features.cache_keys import file_states
 from obscluster.gadf import remote
 from obscluster.gadf.index import expand_path
 from obscluster.gadf.remote import is_remote, join, make_path
+from obscluster.parallel.engine import get_engine
 from obscluster.simulate import simulate
 from serving import WithoutRanges
 
@@ -252,7 +252,7 @@ def test_local_paths_stay_plain(unpacked_archive, monkeypatch):
 
 def test_cache_sees_when_a_file_at_a_url_changes(in_memory, unpacked_archive, tmp_path, serve):
     pytest.importorskip("pyarrow")
-    from obscluster.cache import FeatureCache
+    from obscluster.features.cache import FeatureCache
 
     archive = shutil.copytree(unpacked_archive, tmp_path / "archive")
     server = serve(archive)
@@ -316,7 +316,7 @@ def test_events_are_read_only_when_asked(long_archive, read_ranges):
 
 
 def test_events_are_read_once_and_nothing_beside_them(long_archive, read_ranges, monkeypatch):
-    from obscluster.gadf.hdu import HDU
+    from obscluster.gadf.fits import HDU
 
     columns = []
     view = HDU.view
@@ -496,7 +496,7 @@ class TestUnread:
     def test_no_cache_keeps_what_comes_of_it(self, names, unpacked_archive, tmp_path, serve):
         """Not even a livetime of the index, where the good time could not be read."""
         pytest.importorskip("pyarrow")
-        from obscluster.cache import FeatureCache
+        from obscluster.features.cache import FeatureCache
 
         server = serve(unpacked_archive)
         run = DataStore.from_dir(server.url).get_observations()[1]
@@ -614,7 +614,7 @@ class TestS3:
 
     def test_cache_sees_when_a_file_changes(self, s3, unpacked_archive, tmp_path):
         pytest.importorskip("pyarrow")
-        from obscluster.cache import FeatureCache
+        from obscluster.features.cache import FeatureCache
 
         url, client = s3
         cache = FeatureCache(tmp_path / "cache")

@@ -13,34 +13,32 @@ from astropy import units as u
 from astropy.io import fits
 from astropy.table import QTable
 
-from obscluster.assess import assess_grouping
+from obscluster.archive.store import DataStore
 from obscluster.cli import main
 from obscluster.config import make_config
-from obscluster.curves import irf_curves, sample_of_groups
 from obscluster.exceptions import ArchiveError, RequestError
-from obscluster.pipeline import group_observations, write_results
-from obscluster.store import DataStore
+from obscluster.features.curves import irf_curves, sample_of_groups
+from obscluster.workflow.assess import assess_grouping
+from obscluster.workflow.group import group_observations, write_results
 from tiled import tile
 
 pytest.importorskip("bokeh", reason="the extra report is not installed: no bokeh")
 pytest.importorskip("jinja2", reason="the extra report is not installed: no jinja2")
 
-from obscluster.present import write_report
-from obscluster.report.colours import looks
-from obscluster.report.html import json_for_page
-from obscluster.report.quantities import (
+from obscluster.report.content import (
     Quantity,
     conditions_of,
+    describe_groups,
+    looks,
     number_text,
     range_text,
-    unit_words,
-)
-from obscluster.report.sky import sky_map
-from obscluster.report.wording import (
-    describe_groups,
     result_sentence,
     separation,
+    unit_words,
 )
+from obscluster.report.html import json_for_page
+from obscluster.report.pictures import sky_map
+from obscluster.workflow.report import write_report
 
 # Names that break pages which do not escape them.
 HOSTILE = '</script><img src=x onerror="window.hacked=1"><!-- $$x$$ & \u2028'

@@ -8,13 +8,13 @@ from astropy import units as u
 from astropy.table import Table
 
 from obscluster import DataStore, Grouping, get_features
-from obscluster.assess import assess_grouping
 from obscluster.assessment import Suggestion
 from obscluster.config import make_config
 from obscluster.exceptions import SkippedRunWarning
 from obscluster.features.base import feature
-from obscluster.notebook import html_folded, html_list, html_table, html_text, html_view
-from obscluster.pipeline import group_observations, write_results
+from obscluster.values.markup import html_folded, html_list, html_table, html_text, html_view
+from obscluster.workflow.assess import assess_grouping
+from obscluster.workflow.group import group_observations, write_results
 
 EVIL = '<script>alert("1")</script>&\''
 ALLOWED = {"div", "p", "table", "caption", "thead", "tbody", "tr", "th", "td", "ul", "li"}

@@ -7,14 +7,14 @@ from numpy.testing import assert_allclose
 from scipy.stats import norm
 
 from evaluation import evaluate
-from obscluster.features import NotComputableError
+from obscluster.archive.store import DataStore
 from obscluster.features.area import background_rate
+from obscluster.features.base import NotComputableError
 from obscluster.features.psf import containment_radius
-from obscluster.features.quantiles import quantile
+from obscluster.features.slices import quantile
 from obscluster.gadf.axis import Axis
-from obscluster.gadf.irf import IRF
+from obscluster.gadf.response import IRF
 from obscluster.simulate import plan_runs, response, simulate
-from obscluster.store import DataStore
 
 ENERGY = Axis.from_edges("energy_true", np.geomspace(0.01, 100, 97), "log")
 OFFSET = Axis.from_nodes("offset", [0.0, 0.5, 1.0, 1.5, 2.0, 2.5])

@@ -17,10 +17,10 @@ from astropy.table import QTable, Table
 from obscluster import Grouping
 from obscluster.cli import main
 from obscluster.exceptions import RequestError
-from obscluster.files.checksums import checksum
+from obscluster.files.records import checksum
 from obscluster.files.yaml import read_yaml
-from obscluster.run import read_plan, run_plan
 from obscluster.simulate import simulate
+from obscluster.workflow.run import read_plan, run_plan
 
 ASKED = {
     "target": "Crab Nebula",
@@ -208,7 +208,7 @@ class TestKept:
     def test_stability_of_many_runs_only_if_asked(
         self, asked, there, describe, tmp_path, monkeypatch
     ):
-        monkeypatch.setattr("obscluster.run.work._MANY_RUNS", 11)
+        monkeypatch.setattr("obscluster.workflow.run._MANY_RUNS", 11)
         said = []
         path = describe(assess={"max_groups": 3, **asked})
         run_plan(read_plan(path), tmp_path / "results", plots=False, say=said.append)
@@ -450,7 +450,7 @@ class TestInterrupted:
         path = describe()
         arguments = ["run", str(path), "-o", str(tmp_path / "results"), "--no-plots"]
         with monkeypatch.context() as patch:
-            patch.setattr("obscluster.run.work.assess_grouping", interrupt)
+            patch.setattr("obscluster.workflow.run.assess_grouping", interrupt)
             assert main(arguments) == 130
         assert "goes on from them" in capsys.readouterr().err
         assert check_complete(tmp_path / "results") == {"features", "group"}

@@ -10,12 +10,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from obscluster import standard_scaler
 from obscluster.exceptions import RequestError
-from obscluster.scaling import (
-    apply_scaling,
-    feature_matrix,
-    feature_names,
-    unscale,
-)
+from obscluster.features.scaling import apply_scaling, feature_matrix, feature_names, unscale
 
 finite = st.floats(-1e6, 1e6, allow_nan=False).map(lambda x: round(x, 6))
 

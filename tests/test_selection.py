@@ -13,9 +13,9 @@ from astropy.time import Time
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from obscluster.archive.obs_table import ObservationTable
+from obscluster.archive.selection import selection_mask
 from obscluster.exceptions import RequestError
-from obscluster.obs_table import ObservationTable
-from obscluster.selection import selection_mask
 
 CRAB = {"type": "sky_circle", "frame": "icrs", "lon": "83.633 deg", "lat": "22.014 deg"}
 PKS = {"type": "sky_circle", "frame": "galactic", "lon": "17.730 deg", "lat": "-52.246 deg"}

@@ -11,11 +11,11 @@ from astropy.coordinates import SkyCoord
 
 from archives import Archive
 from obscluster import DataStore, get_features
-from obscluster.engine import get_engine
 from obscluster.exceptions import FormatError, SkippedRunWarning
 from obscluster.gadf import hdu_index
 from obscluster.gadf.fits import FitsFile
 from obscluster.gadf.shared_irfs import SharedIRFs
+from obscluster.parallel.engine import get_engine
 
 NAMES = ["aeff", "edisp-res", "psf-r68"]
 

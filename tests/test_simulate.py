@@ -17,10 +17,15 @@ from scipy.cluster.hierarchy import fcluster, linkage
 
 from obscluster.exceptions import RequestError
 from obscluster.simulate import TARGETS, plan_runs, response, simulate
-from obscluster.simulate.binning import SIZES
-from obscluster.simulate.events import draw_migration, draw_radius
+from obscluster.simulate.irfs import (
+    BKG_TABLES,
+    PSF_TABLES,
+    SIZES,
+    draw_migration,
+    draw_radius,
+    irf_hdus,
+)
 from obscluster.simulate.model import EPOCHS, psf_containment
-from obscluster.simulate.tables import BKG_TABLES, PSF_TABLES, irf_hdus
 
 # Crab (a bright source), high zenith angle, three telescopes, PSF and resolution of epoch 2.
 TRUTH = response(zenith=45.0, muoneff=0.8, epoch=2, n_tels=3)

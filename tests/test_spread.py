@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
-from obscluster.columns import range_of, relative_spread
 from obscluster.exceptions import RequestError
-from obscluster.grouping import covering
+from obscluster.grouping import spread as covering
 from obscluster.grouping.spread import fewest_groups, split_groups, within_tolerance
-from obscluster.tolerance import Tolerance
+from obscluster.values.columns import range_of, relative_spread
+from obscluster.values.tolerance import Tolerance
 
 # Time limits of single examples would only measure how busy the computer is.
 # Eighths are exact in binary, so that ties and ranges just as wide as the tolerance are frequent.

@@ -8,18 +8,19 @@ from astropy.table import QTable, Table
 from numpy.testing import assert_allclose, assert_array_equal
 
 from obscluster import Grouping
-from obscluster.assign import assign_observations
-from obscluster.characterise import characterise
 from obscluster.cli import main
 from obscluster.config import make_config
 from obscluster.exceptions import RequestError
-from obscluster.features.information import Scores, error_inflation, information_loss
-from obscluster.features.information.off_events import shared_rates
-from obscluster.files.checksums import LIST_FILE
-from obscluster.grouping.information import cluster_by_information
-from obscluster.pipeline import group_observations, write_results
+from obscluster.files.records import LIST_FILE
+from obscluster.information.background import shared_rates
+from obscluster.information.cluster import cluster_by_information
+from obscluster.information.loss import error_inflation, information_loss
+from obscluster.information.scores import Scores
 from obscluster.simulate import simulate
-from obscluster.stacking import frontier, loss_table, scores_of
+from obscluster.workflow.assign import assign_observations
+from obscluster.workflow.frontier import frontier, loss_table, scores_of
+from obscluster.workflow.group import group_observations, write_results
+from obscluster.workflow.runs import characterise
 
 TARGET = "Crab Nebula"
 TWO_GROUPS = {"grouping": {"method": "information", "n_groups": 2}}

@@ -26,14 +26,8 @@ from obscluster.reduction.geometry import (
     energy_axis,
     on_region,
 )
-from obscluster.reduction.makers import make_plan
-from obscluster.reduction.off_counts import expected_off
-from obscluster.reduction.stack import (
-    GroupStack,
-    fitted_deviation,
-    predictions,
-    reference_models,
-)
+from obscluster.reduction.makers import expected_off, make_plan
+from obscluster.reduction.stack import GroupStack, fitted_deviation, predictions, reference_models
 
 TARGET = SkyCoord(83.63, 22.01, unit="deg")
 AXES = {"energy": {"min": "0.5 TeV", "max": "20 TeV", "bins_per_decade": 4}}

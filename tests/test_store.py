@@ -19,6 +19,8 @@ from astropy.time import Time
 from numpy.testing import assert_allclose, assert_array_equal
 
 from obscluster import get_features
+from obscluster.archive.observation import Observation, Observations
+from obscluster.archive.store import DataStore
 from obscluster.exceptions import (
     ArchiveError,
     DataError,
@@ -27,7 +29,6 @@ from obscluster.exceptions import (
     RequestError,
     SkippedRunWarning,
 )
-from obscluster.store import DataStore, Observation, Observations
 
 ARCHIVES = {
     "hess_dr1": (".", [20136, 20326, 33798, 47829]),

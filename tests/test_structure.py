@@ -4,10 +4,8 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from obscluster.gadf.cleaning import _all_small, clean
-from obscluster.gadf.fits import FitsFile
-from obscluster.gadf.irf import read_irf
-from obscluster.gadf.structure import data_size
+from obscluster.gadf.fits import FitsFile, data_size
+from obscluster.gadf.irf import _all_small, clean, read_irf
 from obscluster.gadf.unpack import MIN_STEP
 
 

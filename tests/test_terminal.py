@@ -16,16 +16,16 @@ import pytest
 
 from archives import Archive
 from obscluster.cli import main
-from obscluster.cli.common import progress_bar
-from obscluster.cli.terminal import guarded, say
+from obscluster.cli.terminal import guarded, progress_bar, say
 from obscluster.exceptions import (
     ArchiveError,
     DataError,
     ObsClusterWarning,
     RequestError,
     SkippedRunWarning,
+    join_lines,
+    printable,
 )
-from obscluster.printable import join_lines, printable
 
 FORGED = "obscluster: error: forged"
 CONTROLS = "".join(map(chr, [*range(0x20), 0x7F]))

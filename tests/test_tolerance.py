@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from obscluster.columns import range_of, relative_spread
 from obscluster.exceptions import RequestError
-from obscluster.tolerance import Tolerance, parse_tolerance
+from obscluster.values.columns import range_of, relative_spread
+from obscluster.values.tolerance import Tolerance, parse_tolerance
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,12 @@ from pydantic import TypeAdapter
 from scipy.cluster import hierarchy
 
 from obscluster import Grouping
-from obscluster.columns import numbers, range_of
 from obscluster.config import ConstraintsConfig, GroupingConfig, ScalingConfig
 from obscluster.exceptions import ObsClusterWarning, RequestError
-from obscluster.files.checksums import LIST_FILE
+from obscluster.files.records import LIST_FILE
 from obscluster.grouping.toolbox import group_runs
-from obscluster.tolerance import parse_tolerance
+from obscluster.values.columns import numbers, range_of
+from obscluster.values.tolerance import parse_tolerance
 
 # What is asked: grouping, scaling, constraints.
 WAYS = {

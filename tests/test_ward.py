@@ -12,8 +12,12 @@ from numpy.testing import assert_array_equal
 from scipy.cluster import hierarchy
 
 from obscluster.exceptions import RequestError
-from obscluster.grouping.hierarchical import hierarchical_clustering, linkage_tree
-from obscluster.grouping.ward import cut_tree, ward_tree
+from obscluster.grouping.hierarchical import (
+    cut_tree,
+    hierarchical_clustering,
+    linkage_tree,
+    ward_tree,
+)
 
 shapes = st.tuples(st.integers(2, 30), st.integers(1, 12))
 # Few different values, so that many distances are equal; and any.

@@ -10,9 +10,9 @@ import time
 
 import pytest
 
-from obscluster import workers
 from obscluster.exceptions import FormatError, RequestError
-from obscluster.workers import LocalWorkers
+from obscluster.parallel import engine as workers
+from obscluster.parallel.engine import LocalWorkers
 
 
 def square(number):
@@ -188,7 +188,7 @@ def test_a_worker_that_ends_in_the_middle_of_a_message_is_told():
 SCRIPT = """
 import os, sys, time
 from pathlib import Path
-from obscluster.workers import LocalWorkers
+from obscluster.parallel.engine import LocalWorkers
 
 def work(number):
     Path(sys.argv[1], str(number)).touch()
@@ -239,7 +239,7 @@ def test_results_that_nobody_waits_for_do_not_keep_the_process(script):
 
 INTERRUPTED = """
 import os, signal, time
-from obscluster.workers import LocalWorkers
+from obscluster.parallel.engine import LocalWorkers
 
 # A shell makes what runs in its background deaf to it.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -15,17 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from obscluster import Grouping
-from obscluster.cache import FeatureCache
-from obscluster.cache.part import Part
 from obscluster.cli import main
 from obscluster.exceptions import ArchiveError, RequestError
+from obscluster.features.cache import FeatureCache, Part
 from obscluster.files import exchange
-from obscluster.files.checksums import LIST_FILE, UNSEALED, is_sealed, listed, sealed
-from obscluster.files.output import (
-    reserved,
-    results_directory,
-    write_file,
-)
+from obscluster.files.output import reserved, results_directory, write_file
+from obscluster.files.records import LIST_FILE, UNSEALED, is_sealed, listed, sealed
 
 SCHEMES = ("exchange", "journal")
 SAMPLES = Path(__file__).parent / "samples"

@@ -13,10 +13,15 @@ import pytest
 import yaml
 
 from obscluster.exceptions import ArchiveError, RequestError
-from obscluster.files import parsing
-from obscluster.files.parsing import DESCRIPTION, RECORD
-from obscluster.files.reading import read_text
-from obscluster.files.yaml import read_document, read_yaml, write_yaml
+from obscluster.files import yaml as parsing
+from obscluster.files.yaml import (
+    DESCRIPTION,
+    RECORD,
+    read_document,
+    read_text,
+    read_yaml,
+    write_yaml,
+)
 
 SECONDS = 2
 PARSERS = [parsing._Parser, yaml.SafeLoader]

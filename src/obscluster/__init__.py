@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Any
 from obscluster.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from obscluster.assign import assign_observations
+    from obscluster.archive.obs_table import ObservationTable
+    from obscluster.archive.observation import Observation, Observations
+    from obscluster.archive.store import DataStore
+    from obscluster.features.scaling import scale_features, standard_scaler
     from obscluster.features.table import get_features, get_irfs_features
     from obscluster.grouping.base import Grouping
     from obscluster.grouping.cuts import (
@@ -25,23 +28,19 @@ if TYPE_CHECKING:
     from obscluster.grouping.hierarchical import group_hierarchical, hierarchical_clustering
     from obscluster.grouping.partition import group_hdbscan, group_kmeans, group_mixture
     from obscluster.grouping.toolbox import group_runs
-    from obscluster.obs_table import ObservationTable
-    from obscluster.observation import Observation
-    from obscluster.observations import Observations
+    from obscluster.plots.dendrogram import plot_dendrogram
+    from obscluster.plots.quality import plot_quality
+    from obscluster.plots.scatter import plot_conditions, plot_features
     from obscluster.reduction import fit_reduction, reduce_groups, to_gammapy
-    from obscluster.report.dendrogram import plot_dendrogram
-    from obscluster.report.plots import plot_conditions, plot_features
-    from obscluster.report.quality import plot_quality
-    from obscluster.scaling import scale_features, standard_scaler
-    from obscluster.store import DataStore
+    from obscluster.workflow.assign import assign_observations
 
 _HOMES = {
-    "DataStore": "obscluster.store",
+    "DataStore": "obscluster.archive.store",
     "Grouping": "obscluster.grouping.base",
-    "Observation": "obscluster.observation",
-    "ObservationTable": "obscluster.obs_table",
-    "Observations": "obscluster.observations",
-    "assign_observations": "obscluster.assign",
+    "Observation": "obscluster.archive.observation",
+    "ObservationTable": "obscluster.archive.obs_table",
+    "Observations": "obscluster.archive.observation",
+    "assign_observations": "obscluster.workflow.assign",
     "fit_reduction": "obscluster.reduction",
     "get_features": "obscluster.features.table",
     "get_irfs_features": "obscluster.features.table",
@@ -58,13 +57,13 @@ _HOMES = {
     "group_mixture": "obscluster.grouping.partition",
     "group_runs": "obscluster.grouping.toolbox",
     "hierarchical_clustering": "obscluster.grouping.hierarchical",
-    "plot_conditions": "obscluster.report.plots",
-    "plot_dendrogram": "obscluster.report.dendrogram",
-    "plot_features": "obscluster.report.plots",
-    "plot_quality": "obscluster.report.quality",
+    "plot_conditions": "obscluster.plots.scatter",
+    "plot_dendrogram": "obscluster.plots.dendrogram",
+    "plot_features": "obscluster.plots.scatter",
+    "plot_quality": "obscluster.plots.quality",
     "reduce_groups": "obscluster.reduction",
-    "scale_features": "obscluster.scaling",
-    "standard_scaler": "obscluster.scaling",
+    "scale_features": "obscluster.features.scaling",
+    "standard_scaler": "obscluster.features.scaling",
     "to_gammapy": "obscluster.reduction",
 }
 

@@ -73,7 +73,7 @@ from obscluster import Grouping
 os.makedirs("groups", exist_ok=True)
 Grouping.read("source").write("groups")"""
 _PICTURE = """from matplotlib.figure import Figure
-from obscluster.report.plots import save_figure
+from obscluster.plots.scatter import save_figure
 figure = Figure()
 figure.subplots().plot([1, NUMBER, 2])
 save_figure(figure, "picture.png")"""

@@ -20,8 +20,8 @@ import numpy as np
 
 from obscluster.archive.quantities import text_of
 from obscluster.exceptions import DataError, RequestError
-from obscluster.gadf.irf import IRF
 from obscluster.gadf.keywords import number_of
+from obscluster.gadf.response import IRF
 
 __all__ = [
     "KEEP_APART",

@@ -20,10 +20,10 @@ from astropy.table import Table
 from astropy.time import Time
 from numpy.typing import NDArray
 
-from obscluster.engine import Progress
 from obscluster.exceptions import ArchiveError, DataError, RequestError
 from obscluster.gadf.keywords import NUMBERS, HeaderNumbers, column_numbers, number_of
 from obscluster.gadf.time import MAX_SECONDS, has_time_ref, quiet_times, time_ref_from_header
+from obscluster.parallel.engine import Progress
 
 __all__ = [
     "COMPUTED",
@@ -433,8 +433,8 @@ def column_of(
     Parameters
     ----------
     table : `~astropy.table.Table`
-        Observation table; one of an archive (`~obscluster.obs_table.ObservationTable.files`) is
-        completed from its files.
+        Observation table; one of an archive
+        (`~obscluster.archive.obs_table.ObservationTable.files`) is completed from its files.
     name, files
         See `quantity_of`.
     progress : callable, optional

@@ -24,11 +24,9 @@ Labels may be given as a `~obscluster.grouping.base.Grouping`, whose runs are th
 
 from obscluster.assessment.comparison import Comparison, compare
 from obscluster.assessment.distance import outliers
-from obscluster.assessment.indices import quality
+from obscluster.assessment.n_groups import Suggestion, labels_of_tree, quality, suggest_n_groups
 from obscluster.assessment.robustness import Stability, stability
-from obscluster.assessment.spread import spreads, worst_spreads
-from obscluster.assessment.suggestion import Suggestion, suggest_n_groups
-from obscluster.assessment.tree import labels_of_tree
+from obscluster.assessment.within_groups import spreads, worst_spreads
 
 __all__ = [
     "Comparison",

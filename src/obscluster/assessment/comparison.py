@@ -14,8 +14,9 @@ from astropy.table import Column, Table
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from obscluster.grouping.base import UNASSIGNED, Grouping
-from obscluster.printable import join_lines
+from obscluster.exceptions import join_lines
+from obscluster.grouping import UNASSIGNED
+from obscluster.grouping.base import Grouping
 
 __all__ = ["Comparison", "adjusted_rand", "compare", "match_labels"]
 

@@ -17,9 +17,9 @@ import numpy as np
 from astropy.table import Column, Table
 from numpy.typing import NDArray
 
-from obscluster.assessment.rows import Labels, members_of, row_labels, run_ids
+from obscluster.assessment.within_groups import Labels, members_of, row_labels, run_ids
 from obscluster.exceptions import RequestError
-from obscluster.scaling import feature_matrix
+from obscluster.features.scaling import feature_matrix
 
 __all__ = ["outliers"]
 

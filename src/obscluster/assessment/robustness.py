@@ -12,12 +12,12 @@ from astropy.table import Column, QTable, Table
 from numpy.typing import NDArray
 
 from obscluster.assessment.comparison import adjusted_rand, match_labels
-from obscluster.assessment.rows import run_ids
-from obscluster.columns import numbers
-from obscluster.exceptions import ObsClusterWarning, RequestError
-from obscluster.grouping.base import UNASSIGNED, Grouping
-from obscluster.printable import join_lines
-from obscluster.scaling import feature_names
+from obscluster.assessment.within_groups import run_ids
+from obscluster.exceptions import ObsClusterWarning, RequestError, join_lines
+from obscluster.features.scaling import feature_names
+from obscluster.grouping import UNASSIGNED
+from obscluster.grouping.base import Grouping
+from obscluster.values.columns import numbers
 
 __all__ = ["Stability", "stability"]
 

@@ -9,8 +9,7 @@ from typing import Any, NamedTuple
 
 from astropy.table import Table
 
-from obscluster.exceptions import DataError
-from obscluster.printable import join_lines, printable
+from obscluster.exceptions import DataError, join_lines, printable
 
 __all__ = [
     "ARCHIVE",

@@ -2,10 +2,17 @@
 
 0: done; 1: done, and something was found, or a fit did not converge; 2: the request cannot be met;
 3: done, but files could not be read, where ``--strict`` was asked for; 130 and 143: interrupted and
-terminated. Each
-command is a module of this package with ``add(commands)``, which describes its arguments, and a
-function that runs it. Loading astropy takes a second, so a command imports what it needs when it
-runs, and ``--help`` answers at once.
+terminated.
+
+Every command has a function ``add_<command>``, which describes its arguments, and one that runs it:
+
+- `archives`: info, check, index, features, init, simulate.
+- `groupings`: group, run, assess, report, frontier, compare, assign.
+- `reductions`: reduce, fit.
+- `options`: arguments that several commands share; `terminal`: what they print.
+
+Loading astropy takes a second, so a command imports what it needs when it runs, and ``--help``
+answers at once.
 """
 
 from __future__ import annotations
@@ -18,36 +25,21 @@ import warnings
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from obscluster.cli import (
-    assess,
-    assign,
-    check,
-    compare,
-    features,
-    fit,
-    frontier,
-    group,
-    index,
-    info,
-    init,
-    reduce,
-    report,
-    run,
-    simulate,
-)
-from obscluster.cli.interrupts import no_interrupt_lost
+from obscluster.cli import archives, groupings, reductions
 from obscluster.cli.terminal import LogFormatter, guarded, say, show_traceback
-from obscluster.exceptions import ObsClusterError, ObsClusterWarning
-from obscluster.printable import printable
+from obscluster.exceptions import ObsClusterError, ObsClusterWarning, printable
+from obscluster.parallel.interrupts import no_interrupt_lost
 from obscluster.version import __version__
 
 __all__ = ["main"]
 
 # In the order in which they are listed.
 _COMMANDS = (
-    *(info, check, index, features, group, init, run),
-    *(assess, report, frontier, compare, assign),
-    *(reduce, fit, simulate),
+    *(archives.add_info, archives.add_check, archives.add_index, archives.add_features),
+    *(groupings.add_group, archives.add_init, groupings.add_run),
+    *(groupings.add_assess, groupings.add_report, groupings.add_frontier),
+    *(groupings.add_compare, groupings.add_assign),
+    *(reductions.add_reduce, reductions.add_fit, archives.add_simulate),
 )
 
 
@@ -131,8 +123,8 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"obscluster {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in _COMMANDS:
-        command.add(commands)
+    for add_command in _COMMANDS:
+        add_command(commands)
     return parser
 
 

@@ -11,8 +11,20 @@ Quantities are texts with a unit, such as ``"2 deg"``.
 
 from __future__ import annotations
 
-from obscluster.config.archive import ArchiveConfig, relocated
-from obscluster.config.grouping import (
+from obscluster.archive.description import ArchiveConfig, relocated
+from obscluster.config.run import (
+    DEFAULT_FEATURES,
+    AssessConfig,
+    CountsConfig,
+    FeaturesConfig,
+    ReportConfig,
+    RunConfig,
+    SourceConfig,
+    make_config,
+    read_config,
+    read_description,
+)
+from obscluster.grouping.schemas import (
     ConstraintsConfig,
     CutConfig,
     CutsConfig,
@@ -25,20 +37,6 @@ from obscluster.config.grouping import (
     MixtureConfig,
     ScalingConfig,
     SpreadConfig,
-)
-from obscluster.config.parts import (
-    DEFAULT_FEATURES,
-    AssessConfig,
-    CountsConfig,
-    FeaturesConfig,
-    ReportConfig,
-    SourceConfig,
-)
-from obscluster.config.run import (
-    RunConfig,
-    make_config,
-    read_config,
-    read_description,
 )
 
 __all__ = [

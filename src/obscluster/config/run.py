@@ -1,40 +1,116 @@
-"""The whole description, and how it is read."""
+"""What is computed of the runs, how it is scaled, and what groups must keep to.
+
+The whole description, and how it is read.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
-from obscluster.config.archive import ArchiveConfig, relocated
-from obscluster.config.grouping import (
+from obscluster.archive.description import ArchiveConfig, SelectionConfig, relocated
+from obscluster.exceptions import ArchiveError
+from obscluster.files.description import Strict, validated
+from obscluster.files.yaml import Document, read_document
+from obscluster.grouping.schemas import (
     ConstraintsConfig,
     CutsConfig,
     GroupingConfig,
     HierarchicalConfig,
     ScalingConfig,
 )
-from obscluster.config.parts import (
-    AssessConfig,
-    CountsConfig,
-    FeaturesConfig,
-    ReportConfig,
-    SourceConfig,
+from obscluster.values.fields import (
+    AngleEdges,
+    AngleText,
+    BackgroundText,
+    EnergyEdges,
+    EnergyText,
+    Flux,
+    OffsetText,
 )
-from obscluster.config.selection import SelectionConfig
-from obscluster.config.values import AngleText
-from obscluster.description import Strict, validated
-from obscluster.exceptions import ArchiveError
-from obscluster.files.yaml import Document, read_document
 
 __all__ = [
+    "DEFAULT_FEATURES",
+    "AssessConfig",
+    "CountsConfig",
+    "FeaturesConfig",
+    "ReportConfig",
     "RunConfig",
+    "SourceConfig",
     "make_config",
     "read_config",
     "read_description",
 ]
+
+DEFAULT_FEATURES = ("edisp-res", "psf-radius", "aeff", "rad-max", "zenith")
+"""Features to group by where nobody names any: the first two that all runs have."""
+
+
+class FeaturesConfig(Strict):
+    """Which features, and where in the response."""
+
+    # None is the first two of DEFAULT_FEATURES that all runs have.
+    names: tuple[str, ...] | None = None
+    energy: tuple[EnergyText, ...] = ("1 TeV",)
+    offset: OffsetText | None = None
+    containment_fraction: float = Field(default=0.68, gt=0, lt=1)
+    files: tuple[str, ...] = ()
+    missing: Literal["unassigned", "drop-feature"] = "unassigned"
+    # Directory of features that were computed before, see obscluster.features.cache.
+    cache: str | None = None
+
+
+class SourceConfig(Strict):
+    """What is measured, see `obscluster.information.make_source`."""
+
+    amplitude: Flux = "1 % Crab"
+    index: float = 2.7
+    reference: EnergyText = "1 TeV"
+    model: Literal["power-law", "cutoff-power-law", "log-parabola"] = "power-law"
+    cutoff: EnergyText | None = None
+    curvature: float | None = None
+    size: OffsetText = "0 deg"
+    parameters: tuple[Literal["amplitude", "index", "lambda_", "curvature", "size"], ...] = (
+        "amplitude",
+        "index",
+    )
+
+    @model_validator(mode="after")
+    def _has_what_the_model_needs(self) -> SourceConfig:
+        for name, owner in (("cutoff", "cutoff-power-law"), ("curvature", "log-parabola")):
+            if (getattr(self, name) is not None) != (self.model == owner):
+                verb = "needs" if self.model == owner else "has no"
+                raise ValueError(f"a {self.model} {verb} {name}")
+        return self
+
+
+class CountsConfig(Strict):
+    """How expected counts are taken, see `obscluster.information.get_scores`."""
+
+    energy: EnergyEdges = ("0.1 TeV", "100 TeV")
+    bins_per_decade: PositiveInt = 8
+    rings: AngleEdges | None = None
+    safe_energy: Literal["aeff-max", "index", "none"] = "aeff-max"
+    aeff_fraction: float = Field(default=0.1, ge=0, lt=1)
+    background: BackgroundText = "auto"
+    fit_background: bool = False
+
+
+class AssessConfig(Strict):
+    """How the groups are judged, see `obscluster.workflow.assess.assess_grouping`."""
+
+    max_groups: PositiveInt = 10
+    # None is 50, and none at all for more runs than one would wait for.
+    n_resamples: Annotated[int, Field(ge=0)] | None = None
+
+
+class ReportConfig(Strict):
+    """The HTML report, see `obscluster.workflow.report.write_report`."""
+
+    title: str | None = None
 
 
 class RunConfig(Strict):
@@ -57,7 +133,7 @@ class RunConfig(Strict):
     # What obscluster.reduction.make_reduce_config checks; it cannot be seen from here.
     reduce: dict[str, Any] | None = None
     workers: int = Field(default=1, ge=1)
-    # Address of a dask.distributed scheduler, see obscluster.engine.
+    # Address of a dask.distributed scheduler, see obscluster.parallel.engine.
     scheduler: str | None = None
 
     @property

@@ -17,8 +17,8 @@ from obscluster.features.slices import (
     check_offset,
     no_value,
 )
-from obscluster.gadf.defined import defined_bins
-from obscluster.gadf.irf import IRF
+from obscluster.gadf.axis import defined_bins
+from obscluster.gadf.response import IRF
 from obscluster.gadf.units import unit_factor
 
 __all__ = ["FEATURES", "area_threshold", "background_rate", "remark_empty_background"]

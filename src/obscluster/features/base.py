@@ -1,4 +1,6 @@
-"""What a feature is, and what it can ask of a run.
+"""What was found of one run.
+
+What a feature is, and what it can ask of a run.
 
 A feature is a plain function of a run (and of an energy, if it depends on one) with a name, a unit
 and a description::
@@ -21,18 +23,72 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from typing import Any, TypeVar
 
 import numpy as np
 from astropy import units as u
+from numpy.typing import NDArray
 
+from obscluster.archive.observation import Observation
 from obscluster.archive.quantities import Known
 from obscluster.exceptions import DataError, RequestError
 from obscluster.gadf.events import EventList
-from obscluster.gadf.irf import IRF
-from obscluster.observation import Observation
+from obscluster.gadf.response import IRF
 
-__all__ = ["Feature", "NotComputableError", "Run", "feature"]
+__all__ = ["Feature", "NotComputableError", "Row", "Run", "feature"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """Values of one run, and what was wrong.
+
+    Parameters
+    ----------
+    values : `~numpy.ndarray`
+        One per column of the feature table.
+    remarks : sequence of sequence of str
+        What was remarked, per column.
+    final : sequence of bool
+        Per column, whether the same files would give the same again: not if one could not be read.
+    skipped : str
+        Why there are no values at all; empty if there are.
+    unread : str
+        Why a file could not be read, even if there are values all the same; empty if all could.
+    """
+
+    values: NDArray[np.float64]
+    remarks: Sequence[Sequence[str]] = ()
+    final: Sequence[bool] = ()
+    skipped: str = ""
+    unread: str = ""
+
+    @property
+    def note(self) -> str:
+        """Why values are missing or doubtful."""
+        if self.skipped:
+            return f"skipped: {self.skipped}"
+        return "; ".join(dict.fromkeys(chain.from_iterable(self.remarks)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Rows come from other processes, and numpy's own way takes longer than the rest of a row.
+        values = self.values.tobytes()
+        return _restored, (values, self.remarks, self.final, self.skipped, self.unread)
+
+    @classmethod
+    def skip(cls, n_columns: int, reason: str, unread: str = "") -> Row:
+        """Row of a run whose files cannot be read, or lack what they should hold."""
+        return cls(np.full(n_columns, np.nan), skipped=reason, unread=unread)
+
+
+def _restored(
+    values: bytes,
+    remarks: Sequence[Sequence[str]],
+    final: Sequence[bool],
+    skipped: str,
+    unread: str,
+) -> Row:
+    return Row(np.frombuffer(values), remarks, final, skipped, unread)
 
 
 T = TypeVar("T")
@@ -128,7 +184,7 @@ class Run:
 
     Parameters
     ----------
-    observation : `~obscluster.observation.Observation`
+    observation : `~obscluster.archive.observation.Observation`
         The observation.
     irfs : mapping
         Responses that were read, by type.

@@ -17,20 +17,13 @@ from astropy import units as u
 from astropy.table import Table
 
 from obscluster.archive.quantities import is_known_name, unit_of_quantity
-from obscluster.columns import CYCLIC_COLUMNS
 from obscluster.exceptions import RequestError, unknown_name
 from obscluster.features import area, conditions, edisp, psf
 from obscluster.features.base import Feature, Run
 from obscluster.gadf.keywords import NUMBERS
+from obscluster.values.columns import CYCLIC_COLUMNS
 
-__all__ = [
-    "FEATURES",
-    "Request",
-    "is_column",
-    "load_features",
-    "parse_energies",
-    "parse_requests",
-]
+__all__ = ["FEATURES", "Request", "is_column", "load_features", "parse_energies", "parse_requests"]
 
 FEATURES = {
     feature.name: feature
@@ -216,7 +209,7 @@ def _features_in(path: Path) -> list[Feature]:
     if spec is None or spec.loader is None:
         raise RequestError(f"feature file {path}: is no Python file")
     module = importlib.util.module_from_spec(spec)
-    # Workers on other machines do not have the file, see obscluster.engine.
+    # Workers on other machines do not have the file, see obscluster.parallel.engine.
     vars(module)["__pickle_by_value__"] = True
     sys.modules[spec.name] = module
     try:

@@ -14,10 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from obscluster.features.base import NotComputableError, Run, feature
-from obscluster.features.quantiles import normal_quantile
-from obscluster.features.slices import Remark, at_energy, at_offset, check_energy, no_value
+from obscluster.features.slices import (
+    Remark,
+    at_energy,
+    at_offset,
+    check_energy,
+    no_value,
+    normal_quantile,
+)
 from obscluster.gadf.axis import Axis
-from obscluster.gadf.irf import IRF
+from obscluster.gadf.response import IRF
 
 __all__ = ["FEATURES", "kernel_moments", "migration_quantiles"]
 

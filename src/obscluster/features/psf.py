@@ -13,11 +13,10 @@ from astropy import units as u
 from numpy.typing import NDArray
 
 from obscluster.features.base import NotComputableError, Run, feature
-from obscluster.features.quantiles import quantile
-from obscluster.features.slices import Remark, at_energy, columns_at_energy
+from obscluster.features.slices import Remark, at_energy, columns_at_energy, quantile
 from obscluster.gadf.axis import Axis
-from obscluster.gadf.irf import IRF
 from obscluster.gadf.psf import PROFILES
+from obscluster.gadf.response import IRF
 from obscluster.gadf.units import unit_factor
 
 __all__ = ["FEATURES", "containment_radius", "nearest_containment_radius"]

@@ -11,8 +11,6 @@ import yaml
 from astropy.table import QTable
 
 from obscluster.exceptions import ArchiveError
-from obscluster.files.parsing import Limits, parse
-from obscluster.files.reading import require_file
 from obscluster.files.records import (
     Check,
     RecordError,
@@ -23,6 +21,7 @@ from obscluster.files.records import (
     require,
     text,
 )
+from obscluster.files.yaml import Limits, parse, require_file
 
 __all__ = ["check_columns", "read_ecsv"]
 

@@ -18,23 +18,20 @@ from functools import partial
 from pathlib import Path
 
 from obscluster.exceptions import ArchiveError, RequestError
-from obscluster.files.checksums import (
-    LIST_FILE,
-    checksum,
-    is_sealed,
-    list_text,
-    listed,
-    sealed,
-)
-from obscluster.files.exchange import NEW, files_in, move_in, publish, repair
-from obscluster.files.locks import (
+from obscluster.files.exchange import (
     LOCK_SUFFIX,
+    NEW,
     beside,
     check_not_inside,
     completed,
+    files_in,
     locked,
     may_write,
+    move_in,
+    publish,
+    repair,
 )
+from obscluster.files.records import LIST_FILE, checksum, is_sealed, list_text, listed, sealed
 from obscluster.files.yaml import read_yaml
 
 __all__ = [

@@ -17,8 +17,7 @@ from astropy.time import Time
 from numpy.typing import NDArray
 
 from obscluster.exceptions import FormatError
-from obscluster.gadf.hdu import HDU
-from obscluster.gadf.table import read_numbers, read_quantity, read_time_ref
+from obscluster.gadf.fits import HDU, read_numbers, read_quantity, read_time_ref
 from obscluster.gadf.time import MAX_SECONDS, quiet_times, time_ref_from_header
 from obscluster.gadf.units import parse_unit
 
@@ -157,7 +156,7 @@ def read_events(hdu: HDU, columns: Sequence[str] | None = None) -> EventList:
 
     Parameters
     ----------
-    hdu : `~obscluster.gadf.hdu.HDU`
+    hdu : `~obscluster.gadf.fits.HDU`
         The EVENTS table.
     columns : sequence of str, optional
         Only these columns; all unless told.

@@ -23,10 +23,9 @@ from obscluster.exceptions import (
     RequestError,
     UnreadableError,
 )
-from obscluster.gadf.fits import FitsFile
-from obscluster.gadf.hdu import HDU
+from obscluster.gadf.fits import HDU, FitsFile
 from obscluster.gadf.index import check_single_values, expand_path
-from obscluster.gadf.irf_class import IRF_CLASSES, hdu_type_of
+from obscluster.gadf.irf import IRF_CLASSES, hdu_type_of
 from obscluster.gadf.remote import is_file, is_remote, is_url, join
 from obscluster.gadf.unpack import file_kind
 

@@ -25,8 +25,7 @@ from obscluster.exceptions import (
     ObsClusterWarning,
     RequestError,
 )
-from obscluster.gadf.fits import FitsFile
-from obscluster.gadf.hdu import HDU
+from obscluster.gadf.fits import HDU, FitsFile
 from obscluster.gadf.keywords import NUMBERS, unit_of_column
 from obscluster.gadf.remote import is_file, is_remote, is_url, join, make_path
 from obscluster.gadf.units import parse_unit

@@ -1,4 +1,12 @@
-"""Instrument responses: IRF tables to axes and arrays.
+"""What is no number among the values of a response: found fast, and replaced.
+
+Classes of instrument responses, and how a HDU shows of which class it is.
+
+https://gamma-astro-data-formats.readthedocs.io/en/v0.3/general/hduclass.html
+
+Axes of a response: from the columns of its table to `~obscluster.gadf.axis.Axis`.
+
+Instrument responses: IRF tables to axes and arrays.
 
 https://gamma-astro-data-formats.readthedocs.io/en/v0.3/irfs/index.html
 
@@ -9,7 +17,10 @@ a part of it is used.
 
 from __future__ import annotations
 
-from dataclasses import replace
+import re
+import sys
+from collections.abc import Container, Mapping
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -17,26 +28,322 @@ import numpy as np
 from astropy import units as u
 from numpy.typing import NDArray
 
-from obscluster.gadf.axis import Axis
-from obscluster.gadf.cleaning import clean
-from obscluster.gadf.columns import Column
-from obscluster.gadf.hdu import HDU
-from obscluster.gadf.irf_axes import factor_of, numbers, read_axes, read_axis, unfit
-from obscluster.gadf.irf_class import IRF_CLASSES, IRFClass, hdu_class_of, irf_class_of
+from obscluster.gadf.axis import Axis, axis_unit
+from obscluster.gadf.fits import HDU, Column, Structure
 from obscluster.gadf.psf import PROFILES
 from obscluster.gadf.response import IRF
-from obscluster.gadf.structure import Structure
 from obscluster.gadf.units import conversion_factor, convertible_unit
 
 __all__ = [
+    "AXIS_PREFIXES",
     "IRF",
     "IRF_CLASSES",
     "IRFClass",
+    "clean",
+    "factor_of",
     "hdu_class_of",
+    "hdu_type_of",
     "irf_class_of",
+    "numbers",
     "rad_max_of",
+    "read_axes",
+    "read_axis",
     "read_irf",
+    "unfit",
 ]
+
+# No value of a response is as large: it is damage.
+_HUGE = 1e30
+# Type in the file, to the first byte (without sign) from which on a number may be huge: its
+# exponent is then 99 or more, and 2^99 < 1e30.
+_SMALL_FIRST_BYTE = {">f4": (99 + 127) >> 1, ">f8": (99 + 1023) >> 4}
+_LITTLE_ENDIAN = sys.byteorder == "little"
+
+
+def clean(
+    values: NDArray[Any], keep_nan: bool = False
+) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+    """Values with zero for what is no number, and where there were such; None for nowhere.
+
+    Some write NaN into bins without simulated events; a single one would spoil every value that is
+    interpolated next to it. A missing cut is not zero, though.
+    """
+    if _all_small(values):
+        return values, None
+    # Damage may look like a signalling NaN, of which numpy warns wherever it is touched.
+    with np.errstate(invalid="ignore"):
+        bad = ~(np.abs(values) <= _HUGE)
+    if not bad.any():
+        return values, None
+    return np.where(bad, np.nan if keep_nan else 0.0, values), bad
+
+
+def _all_small(values: NDArray[Any]) -> bool:
+    """Whether all are surely numbers, and not huge, seen from the first byte of each.
+
+    It holds the sign and the upper bits of the exponent, which are ones in what is no number. Of a
+    cube of values that is a quarter of the work of comparing them; False says nothing.
+    """
+    limit = _SMALL_FIRST_BYTE.get(values.dtype.str)
+    if limit is None or not values.size or _LITTLE_ENDIAN is False:
+        return False
+    # The bytes of the file read as integers of this machine: the first byte becomes the lowest.
+    bits = values.view(f"<u{values.dtype.itemsize}")
+    return int((bits & 0x7F).max()) < limit
+
+
+AXIS_PREFIXES = {
+    "energy_true": ("ENERG", "ETRUE"),
+    "energy": ("ENERG",),
+    "offset": ("THETA",),
+    "rad": ("RAD",),
+    "migra": ("MIGRA",),
+    "fov_lon": ("DETX",),
+    "fov_lat": ("DETY",),
+}
+"""Axis to the names that its columns may begin with, before _LO and _HI."""
+
+
+@dataclass(frozen=True)
+class IRFClass:
+    """What the specification says of one class of response.
+
+    Parameters
+    ----------
+    name : str
+        GADF ``HDU_CLASS``.
+    hdu_type : str
+        GADF ``HDU_TYPE``.
+    axes : tuple of str
+        Axes of the arrays, in the order of their dimensions here.
+    columns : dict
+        Columns that hold the values, and the unit that they must convert to.
+    """
+
+    name: str
+    hdu_type: str
+    axes: tuple[str, ...]
+    columns: Mapping[str, u.UnitBase]
+
+
+_BKG = {"BKG": u.Unit("s-1 TeV-1 sr-1")}
+_GAUSS3 = {"SCALE": u.sr**-1, "AMPL_2": u.one, "AMPL_3": u.one} | {
+    f"SIGMA_{i}": u.deg for i in (1, 2, 3)
+}
+_SPECS = (
+    IRFClass("aeff_2d", "aeff", ("energy_true", "offset"), {"EFFAREA": u.m**2}),
+    IRFClass("edisp_2d", "edisp", ("energy_true", "migra", "offset"), {"MATRIX": u.one}),
+    IRFClass("psf_table", "psf", ("energy_true", "offset", "rad"), {"RPSF": u.sr**-1}),
+    IRFClass("psf_3gauss", "psf", ("energy_true", "offset"), _GAUSS3),
+    IRFClass("psf_king", "psf", ("energy_true", "offset"), {"GAMMA": u.one, "SIGMA": u.deg}),
+    IRFClass("bkg_2d", "bkg", ("energy", "offset"), _BKG),
+    IRFClass("bkg_3d", "bkg", ("energy", "fov_lon", "fov_lat"), _BKG),
+    IRFClass("rad_max_2d", "rad_max", ("energy", "offset"), {"RAD_MAX": u.deg}),
+)
+IRF_CLASSES = {spec.name: spec for spec in _SPECS}
+"""GADF class of a response to its specification."""
+
+# Columns of the tables of a run that are no responses.
+_RUN_TABLES = {
+    "events": ("TIME", "ENERGY", "RA", "DEC"),
+    "gti": ("START", "STOP"),
+    "pointing": ("TIME", "RA_PNT", "DEC_PNT"),
+}
+
+
+def hdu_class_of(header: Mapping[str, Any]) -> str | None:
+    """Class of a response by its HDUCLAS keywords, None if it is none that is known.
+
+    Extension names differ between productions; these keywords are what the specification fixes.
+    Some write the class without its type (``3GAUSS`` for ``PSF_3GAUSS``), or with a dash.
+    """
+    if str(header.get("HDUCLAS1", "")).strip().upper() != "RESPONSE":
+        return None
+    name = re.sub(r"[\s-]+", "_", str(header.get("HDUCLAS4", "")).strip().lower())
+    kind = str(header.get("HDUCLAS2", "")).strip().lower()
+    kind = {"eff_area": "aeff", "rpsf": "psf"}.get(kind, kind)
+    for candidate in (name, f"{kind}_{name}"):
+        if candidate in IRF_CLASSES:
+            return candidate
+    return None
+
+
+# Most HDUs of an archive share their structure, so that what they are is found out once.
+@lru_cache(maxsize=128)
+def irf_class_of(structure: Structure) -> str | None:
+    """Class of a response by its keywords, or else by its columns; None if it is none.
+
+    Columns decide only if they are exactly the axes and values of one class.
+    """
+    return hdu_class_of(structure.header) or _class_by_columns(structure)
+
+
+def hdu_type_of(hdu: HDU) -> str | None:
+    """GADF type of a HDU by its keywords, or else by its columns; None if it is none."""
+    written = str(hdu.header.get("HDUCLAS1", "")).strip().lower()
+    return written if written in _RUN_TABLES else _hdu_type_of(hdu.structure)
+
+
+@lru_cache(maxsize=128)
+def _hdu_type_of(structure: Structure) -> str | None:
+    hdu_class = irf_class_of(structure)
+    if hdu_class is not None:
+        return IRF_CLASSES[hdu_class].hdu_type
+    names = _column_names(structure)
+    found = (kind for kind, columns in _RUN_TABLES.items() if names.issuperset(columns))
+    return next(found, None)
+
+
+def _class_by_columns(structure: Structure) -> str | None:
+    names = _column_names(structure)
+    prefixes = {name[:-3] for name in names if name.endswith(("_LO", "_HI"))}
+    for hdu_class, spec in IRF_CLASSES.items():
+        axes = [prefixes.intersection(AXIS_PREFIXES[axis]) for axis in spec.axes]
+        if (
+            names.issuperset(spec.columns)
+            and all(axes)
+            and prefixes == set[str]().union(*axes)
+            # A point-like area may bring its cut along, as a column of the same name.
+            and (hdu_class != "rad_max_2d" or "EFFAREA" not in names)
+        ):
+            return hdu_class
+    return None
+
+
+def _column_names(structure: Structure) -> set[str]:
+    """Names of the columns in upper case; none if it is no table, or a damaged one."""
+    if not structure.is_table:
+        return set()
+    try:
+        # The data challenge of CTA writes BGD where the specification has BKG.
+        return {"BKG" if name == "BGD" else name for name in structure.by_upper_name}
+    except ValueError:
+        return set()
+
+
+_LOG_AXES = ("energy_true", "energy")
+# No bin edge, in TeV or degrees, is as large: it is damage.
+_MAX_AXIS = 1e9
+# Width of a bin, relative to the axis, that rounding would close.
+_CLOSED = 1e-13
+
+
+def read_axes(hdu: HDU, spec: IRFClass, values: Column) -> dict[str, Axis]:
+    """Axes of a response, by name; ``values`` is the first column of its values."""
+    known = _axes_before_values(hdu.structure, spec.name, hdu.bytes_before(values))
+    if known is not None:
+        return dict(known)
+    return {name: read_axis(hdu, name) for name in spec.axes}
+
+
+@lru_cache(maxsize=64)
+def _axes_before_values(
+    structure: Structure, hdu_class: str, leading: bytes
+) -> dict[str, Axis] | None:
+    """Axes from the bytes that precede the values in the row, as most files have it, else None.
+
+    Runs of one production share header and axes, so that this is done once for all of them.
+    """
+    axes = {}
+    for name in IRF_CLASSES[hdu_class].axes:
+        prefix = _prefix(structure.by_upper_name, name)
+        if prefix is None:
+            return None
+        columns = [structure.by_upper_name[f"{prefix}_{end}"] for end in ("LO", "HI")]
+        if not all(
+            column.dtype[1:2] in ("f", "i") and column.offset + column.width <= len(leading)
+            for column in columns
+        ):
+            return None
+        edges = tuple((c.dtype, leading[c.offset : c.offset + c.width]) for c in columns)
+        try:
+            factors = tuple(factor_of(column, axis_unit(name)) for column in columns)
+            axes[name] = _make_axis(name, prefix, edges, factors)
+        except ValueError:
+            # The other way tells what is wrong.
+            return None
+    return axes
+
+
+def _prefix(columns: Container[str], name: str) -> str | None:
+    """What the names of an axis' columns begin with, None if there are none."""
+    prefixes = AXIS_PREFIXES[name]
+    return next((p for p in prefixes if f"{p}_LO" in columns and f"{p}_HI" in columns), None)
+
+
+def read_axis(hdu: HDU, name: str) -> Axis:
+    """Axis from its _LO and _HI columns."""
+    prefix = _prefix(hdu, name)
+    if prefix is None:
+        columns = " or ".join(f"{p}_LO and {p}_HI" for p in AXIS_PREFIXES[name])
+        raise hdu.error(f"no columns {columns}; it has {', '.join(hdu.colnames)}")
+    names = (f"{prefix}_LO", f"{prefix}_HI")
+    cells = [numbers(hdu, column) for column in names]
+    edges = tuple((cell.dtype.str, cell.tobytes()) for cell in cells)
+    try:
+        factors = tuple(factor_of(hdu.structure.column(end), axis_unit(name)) for end in names)
+        return _make_axis(name, prefix, edges, factors)
+    except ValueError as error:
+        raise hdu.error(str(error)) from None
+
+
+@lru_cache(maxsize=256)
+def _make_axis(
+    name: str,
+    prefix: str,
+    edges: tuple[tuple[str, bytes], ...],
+    factors: tuple[float, ...],
+) -> Axis:
+    """Axis from types and bytes of lower and upper edges, and their factors to the axis' unit.
+
+    Runs of one production share their axes, and what is worked out for them.
+    """
+    lo, hi = (
+        clean(np.frombuffer(data, dtype), keep_nan=True)[0].astype(float) * factor
+        for (dtype, data), factor in zip(edges, factors, strict=True)
+    )
+    if lo.size != hi.size or lo.size == 0:
+        raise ValueError(f"{prefix}_LO has {lo.size} values, {prefix}_HI has {hi.size}")
+    # Equal edges mean that values belong to points rather than to bins.
+    with np.errstate(invalid="ignore", over="ignore"):
+        at_points = bool((np.abs(lo - hi) <= 1e-5 * np.abs(hi)).all())
+    points = hi if at_points else np.append(lo, hi[-1])
+    if not (np.abs(points) <= _MAX_AXIS).all():
+        raise ValueError(f"{prefix}_LO and {prefix}_HI have values beyond {_MAX_AXIS:g}, or none")
+    # An absurd scale makes bins of next to no width.
+    if (np.diff(points) <= _CLOSED * np.abs(points).max()).any():
+        raise ValueError(f"{prefix}_LO and {prefix}_HI do not rise from bin to bin")
+    interp = "log" if name in _LOG_AXES else "lin"
+    if interp == "log" and points[0] < 0:
+        raise ValueError(f"{prefix}_LO has negative energies")
+    axis = (Axis.from_nodes if at_points else Axis.from_edges)(name, points, interp)
+    for array in (axis.edges, axis.center):
+        array.flags.writeable = False
+    return axis
+
+
+def factor_of(column: Column, unit: u.UnitBase) -> float:
+    """Factor from the unit of a column to the expected one; without a unit it is that one."""
+    factor = conversion_factor(column.unit, unit) if column.unit else 1.0
+    if factor is None:
+        raise unfit(column, unit)
+    return factor
+
+
+def unfit(column: Column, expected: u.UnitBase) -> ValueError:
+    """Error for a column whose unit does not convert to the expected one."""
+    text = f"unit {column.unit!r} of column {column.name} does not convert to {expected}"
+    return ValueError(text)
+
+
+def numbers(hdu: HDU, column: str | Column, part: slice | None = None) -> NDArray[Any]:
+    """The one cell of a column, or a part of it, if it holds numbers; see `HDU.cell`."""
+    cell = hdu.cell(column, part)
+    if cell.dtype.kind not in "fiu":
+        name = column if isinstance(column, str) else column.name
+        raise hdu.error(f"column {name} does not hold numbers")
+    return cell
+
 
 # Gammapy, too, takes a background without unit to be per MeV.
 _PER_MEV = u.Unit("s-1 MeV-1 sr-1")
@@ -48,7 +355,7 @@ def read_irf(hdu: HDU, hdu_class: str | None = None, offset: float | None = None
 
     Parameters
     ----------
-    hdu : `~obscluster.gadf.hdu.HDU`
+    hdu : `~obscluster.gadf.fits.HDU`
         Table of one row.
     hdu_class : str, optional
         GADF class, for a header that does not tell.
@@ -93,7 +400,7 @@ def rad_max_of(hdu: HDU) -> IRF | None:
 
     Parameters
     ----------
-    hdu : `~obscluster.gadf.hdu.HDU`
+    hdu : `~obscluster.gadf.fits.HDU`
         Effective area or energy dispersion, with a keyword RAD_MAX (degrees, or text with a unit)
         or a column RAD_MAX.
 

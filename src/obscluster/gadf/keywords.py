@@ -6,28 +6,46 @@ https://gamma-astro-data-formats.readthedocs.io/en/v0.3/events/events.html
 A unit that a file writes is obeyed: TUNIT of a column, TIMEUNIT for the times of a header, and
 ``[km]`` at the beginning of a comment (FITS Standard 4.0, section 4.3.2). Without one it is that of
 the specification.
+
+Where the telescopes stand, from the keywords of a header or from the name of the telescope.
+
+https://gamma-astro-data-formats.readthedocs.io/en/v0.3/events/events.html#optional-header-keywords
+
+What is known of an observation beside its data, from its header and its row of the obs-index.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 from astropy import units as u
+from astropy.coordinates import EarthLocation
 from astropy.table import Table
 from numpy.typing import NDArray
 
+from obscluster.exceptions import DataError
 from obscluster.gadf.header import written_unit
 from obscluster.gadf.units import conversion_factor, convertible_unit, parse_unit
 
 __all__ = [
+    "LOCATION_KEYS",
     "NUMBERS",
+    "SITES",
     "HeaderNumbers",
+    "Keywords",
     "Number",
+    "ObservationMeta",
     "column_numbers",
     "factor_of",
+    "location_from_keywords",
+    "location_of_telescope",
+    "make_meta",
     "number_of",
     "unit_of_column",
 ]
@@ -254,3 +272,191 @@ def column_numbers(table: Table, name: str) -> NDArray[np.float64]:
     with np.errstate(invalid="ignore"):
         inside = (values >= spec.low) & (values <= spec.high) & (np.abs(values) < np.inf)
     return np.where(inside, values, np.nan)
+
+
+_GEOCENTRIC = ("OBSGEO-X", "OBSGEO-Y", "OBSGEO-Z")
+LOCATION_KEYS = (
+    *("GEOLON", "GEOLAT", "GEOALT", "ALTITUDE", "OBSGEO-L", "OBSGEO-B", "OBSGEO-H"),
+    *_GEOCENTRIC,
+)
+"""Keywords that say where: those of GADF, and those of FITS 4.0 (used by LST and MAGIC)."""
+
+SITES = {
+    # Headers of the public data releases: H.E.S.S. DL3 DR1, FACT open data.
+    "HESS": (16.50022222, -23.27177778, 1835.0),
+    "FACT": (-17.890701, 28.761795, 2199.4),
+    # Constants of the programs that write these data: V2DL3, and the site of gammapy.data.
+    "VERITAS": (-110.952408, 31.674951, 1277.1),
+    "MAGIC": (-17.89, 28.76194444, 2200.0),
+    # gammapy.data.observatory_locations: ctao_north (LST-1 is a hundred metres away), ctao_south.
+    "CTAN": (-17.892005, 28.762164, 2147.0),
+    "CTAS": (-70.31634444, -24.68342778, 2150.0),
+}
+"""Site to longitude and latitude in degrees (east and north positive) and height in metres."""
+
+_ALIASES = {
+    **dict.fromkeys(("CTAONORTH", "CTAON", "CTANORTH", "LST", "LST1", "LSTN"), "CTAN"),
+    **dict.fromkeys(("CTAOSOUTH", "CTAOS", "CTASOUTH"), "CTAS"),
+    **dict.fromkeys(("MAGIC1", "MAGIC2", "MAGICI", "MAGICII"), "MAGIC"),
+    **dict.fromkeys(("HESSI", "HESSII"), "HESS"),
+}
+# Distances from the centre of the Earth that are a place on it, in metres.
+_EARTH = (6.3e6, 6.4e6)
+_RANGES = (("longitude", 360.0), ("latitude", 90.0), ("height", 20_000.0))
+
+
+def location_from_keywords(values: Mapping[str, Any]) -> EarthLocation | None:
+    """Location from GEOLON, GEOLAT and ALTITUDE (or GEOALT), OBSGEO-L, -B and -H, or -X, -Y and -Z.
+
+    Parameters
+    ----------
+    values : mapping
+        Keywords; numbers may be text.
+
+    Returns
+    -------
+    location : `~astropy.coordinates.EarthLocation` or None
+        None if a keyword is missing.
+
+    Raises
+    ------
+    ValueError
+        If one of the keywords is not a number, or not a place on Earth.
+    """
+    height = "GEOALT" if values.get("GEOALT") is not None else "ALTITUDE"
+    for keys in (("GEOLON", "GEOLAT", height), ("OBSGEO-L", "OBSGEO-B", "OBSGEO-H")):
+        if all(values.get(key) is not None for key in keys):
+            return _location(*[_number(key, values[key], *r) for key, r in _with_ranges(keys)])
+    if all(values.get(key) is not None for key in _GEOCENTRIC):
+        # Metres from the centre of the Earth (FITS 4.0, section 8.4.1).
+        x, y, z = (_number(key, values[key], "distance in m", 1e7) for key in _GEOCENTRIC)
+        place = EarthLocation.from_geocentric(x * u.m, y * u.m, z * u.m)
+        _number("height of OBSGEO-X, -Y, -Z", float(place.height.to_value(u.m)), *_RANGES[2])
+        return place
+    return None
+
+
+def location_of_telescope(name: str) -> EarthLocation | None:
+    """Location of an observatory by the keyword TELESCOP; None if it is not known.
+
+    Examples
+    --------
+    >>> location_of_telescope("H.E.S.S.").lat
+    <Latitude -23.27177778 deg>
+    """
+    letters = re.sub(r"[^A-Z0-9]", "", name.upper())
+    site = SITES.get(_ALIASES.get(letters, letters))
+    return None if site is None else _location(*site)
+
+
+def _location(lon: float, lat: float, height: float) -> EarthLocation:
+    return EarthLocation.from_geodetic(lon=lon * u.deg, lat=lat * u.deg, height=height * u.m)
+
+
+def _with_ranges(keys: tuple[str, ...]) -> list[tuple[str, tuple[str, float]]]:
+    return list(zip(keys, _RANGES, strict=True))
+
+
+def _number(key: str, value: Any, what: str, limit: float) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"{key} = {value!r}; expected a number") from None
+    if not (np.isfinite(number) and abs(number) <= limit):
+        raise ValueError(f"{key} = {value!r}; expected a {what} of at most {limit:g}")
+    return number
+
+
+@dataclass(frozen=True)
+class ObservationMeta:
+    """What is known of an observation beside its data.
+
+    Parameters
+    ----------
+    obs_id : int
+        Identifier.
+    location : `~astropy.coordinates.EarthLocation` or None
+        Place of the telescopes.
+    deadtime_fraction : float
+        Part of the time in which nothing could be recorded, by DEADC, or LIVETIME over ONTIME; NaN
+        where neither is known.
+    optional : mapping
+        Every keyword of the EVENTS header and every column of the obs-index by its name, such as
+        ``MUONEFF``; where both have it, the header counts, which is more precise.
+    """
+
+    obs_id: int
+    location: EarthLocation | None
+    deadtime_fraction: float
+    optional: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Keywords(Mapping[str, Any]):
+    """What header and index say, as one mapping: the header counts, where it gives a value.
+
+    Nothing is copied, since of hundreds of keywords a few are asked for.
+
+    Parameters
+    ----------
+    index_row, header : mapping
+        Columns of the obs-index, and the EVENTS header.
+    """
+
+    def __init__(self, index_row: Mapping[str, Any], header: Mapping[str, Any]):
+        self._index_row = index_row
+        self._header = header
+
+    def __getitem__(self, key: str) -> Any:
+        value = self._header.get(key)
+        if value is None:
+            return self._index_row[key]
+        # What is no number does not hide one.
+        unusable = key in NUMBERS and key in self._index_row and np.isnan(number_of(key, value))
+        return self._index_row[key] if unusable else value
+
+    def __iter__(self) -> Iterator[str]:
+        given = (key for key, value in self._header.items() if value is not None)
+        return iter(dict.fromkeys([*self._index_row, *given]))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
+
+
+def make_meta(
+    obs_id: int,
+    index_row: Mapping[str, Any],
+    header: Mapping[str, Any],
+    more_keywords: Callable[[], Mapping[str, Any]] | None = None,
+) -> ObservationMeta:
+    """Merge what index and header say.
+
+    Parameters
+    ----------
+    obs_id : int
+        Identifier.
+    index_row, header : mapping
+        Columns of the obs-index, and the EVENTS header.
+    more_keywords : callable, optional
+        Reads the header of the pointing table, for a location that is nowhere else: LST and MAGIC
+        have it there.
+
+    Raises
+    ------
+    ValueError
+        If a number of the location is none.
+    """
+    optional = Keywords(index_row, header)
+    deadc = number_of("DEADC", optional.get("DEADC"))
+    if np.isnan(deadc):
+        livetime, ontime = (number_of(key, optional.get(key)) for key in ("LIVETIME", "ONTIME"))
+        deadc = livetime / ontime if ontime > 0 else np.nan
+    location = location_from_keywords(optional)
+    if location is None and more_keywords is not None:
+        with suppress(DataError):
+            location = location_from_keywords(more_keywords())
+    if location is None:
+        location = location_of_telescope(str(optional.get("TELESCOP") or ""))
+    return ObservationMeta(obs_id, location, 1.0 - deadc, optional)

@@ -18,9 +18,8 @@ from astropy.time import Time
 from numpy.typing import NDArray
 
 from obscluster.exceptions import FormatError
-from obscluster.gadf.hdu import HDU
+from obscluster.gadf.fits import HDU, read_numbers, read_time_ref
 from obscluster.gadf.header import Header
-from obscluster.gadf.table import read_numbers, read_time_ref
 from obscluster.gadf.time import quiet_times
 
 __all__ = ["Pointing", "PointingTable", "read_pointing"]
@@ -239,7 +238,7 @@ def read_pointing(hdu: HDU) -> PointingTable:
 
     Parameters
     ----------
-    hdu : `~obscluster.gadf.hdu.HDU`
+    hdu : `~obscluster.gadf.fits.HDU`
         The POINTING table: TIME, with RA_PNT and DEC_PNT, or ALT_PNT and AZ_PNT, or both. Rows
         without a number are left out.
 

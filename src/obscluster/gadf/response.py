@@ -12,8 +12,7 @@ from astropy import units as u
 from numpy.typing import NDArray
 
 from obscluster.exceptions import RequestError, unknown_name
-from obscluster.gadf.axis import Axis
-from obscluster.gadf.defined import INNER_AXES, blend, defined_bins, second_weight
+from obscluster.gadf.axis import INNER_AXES, Axis, blend, defined_bins, second_weight
 from obscluster.gadf.header import Header
 from obscluster.gadf.psf import PROFILES
 
@@ -91,7 +90,7 @@ class IRF:
 
     @property
     def defined(self) -> NDArray[np.bool_]:
-        """Which bins have a value, see `~obscluster.gadf.defined.defined_bins`.
+        """Which bins have a value, see `~obscluster.gadf.axis.defined_bins`.
 
         Shape as `axes` without ``rad`` and ``migra``, along which a bin has a value as a whole.
         """

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from obscluster.gadf.hdu_index import HDULocation
-from obscluster.gadf.irf import IRF
+from obscluster.gadf.response import IRF
 
 __all__ = ["SharedIRFs", "Wanted"]
 

@@ -16,7 +16,7 @@ dense regions, and what is odd   `~obscluster.grouping.partition.group_hdbscan`:
                                  of groups itself, leaves odd runs as noise
 the fewest groups in which       `obscluster.grouping.spread`: for one feature the optimum
 features vary little
-a joint fit that loses little    `obscluster.grouping.information`: groups that lose least
+a joint fit that loses little    `obscluster.information`: groups that lose least
                                  information on a source, by number or within a budget
 epochs                           `obscluster.grouping.epochs`, or any method, contiguous in time
 ===============================  ================================================================
@@ -34,25 +34,10 @@ others would have been found with other runs, is told there, too.
 Every method returns a `Grouping`: labels from 1, -1 for runs that belong nowhere with the reason,
 the tree if there is one, and the rule by which new runs find their group
 (`obscluster.grouping.rules`). Clustering takes features that are scaled
-(`obscluster.scaling.scale_features`); how much a difference counts is a choice, and often the most
-important one.
+(`obscluster.features.scaling.scale_features`); how much a difference counts is a choice, and often
+the most important one.
 """
 
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from obscluster.grouping.base import Grouping
+from obscluster.grouping.base import UNASSIGNED, Grouping
 
 __all__ = ["UNASSIGNED", "Grouping"]
-
-UNASSIGNED = -1
-"""Label of runs that belong to no group."""
-
-
-def __getattr__(name: str) -> Any:
-    # Who asks for a label needs none of the rest.
-    if name != "Grouping":
-        raise AttributeError(f"module 'obscluster.grouping' has no attribute {name!r}")
-    from obscluster.grouping.base import Grouping
-
-    return Grouping

@@ -12,14 +12,17 @@ import numpy as np
 from astropy.table import QTable, Table, vstack
 from numpy.typing import ArrayLike, NDArray
 
-from obscluster.exceptions import ArchiveError, RequestError
-from obscluster.files.checksums import changed_files, changed_text, check_files, checksum
+from obscluster.exceptions import ArchiveError, RequestError, join_lines
 from obscluster.files.ecsv import read_ecsv
 from obscluster.files.exchange import repair
 from obscluster.files.output import results_directory
 from obscluster.files.records import (
     RecordError,
+    changed_files,
+    changed_text,
+    check_files,
     check_record,
+    checksum,
     list_of,
     mapping,
     mapping_of,
@@ -29,14 +32,11 @@ from obscluster.files.records import (
     whole,
 )
 from obscluster.files.yaml import plain, read_yaml, write_yaml
-from obscluster.grouping import UNASSIGNED
-from obscluster.grouping.rules import Rule, rule_from_record
+from obscluster.grouping.rules import UNASSIGNED, Rule, rule_from_record
 from obscluster.grouping.trees import prune_tree, reorder_leaves
-from obscluster.grouping.view import grouping_html
-from obscluster.printable import join_lines
 
 if TYPE_CHECKING:
-    from obscluster.store import DataStore
+    from obscluster.archive.store import DataStore
 
 __all__ = ["UNASSIGNED", "Grouping", "write_grouping"]
 
@@ -194,7 +194,7 @@ class Grouping:
 
         Parameters
         ----------
-        archive : str, path or `~obscluster.store.DataStore`
+        archive : str, path or `~obscluster.archive.store.DataStore`
             Where the runs are.
         required_irf : iterable of str
             Runs without these responses are left out, with a `SkippedRunWarning`.
@@ -291,6 +291,8 @@ class Grouping:
 
     def _repr_html_(self) -> str:
         """For a notebook: one sentence, the groups, and what there is to know of them."""
+        from obscluster.views.notebook import grouping_html
+
         return grouping_html(self)
 
     def write(

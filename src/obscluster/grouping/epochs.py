@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from obscluster.exceptions import RequestError, unknown_name
-from obscluster.grouping import UNASSIGNED
+from obscluster.grouping.rules import UNASSIGNED
 
 __all__ = ["chain_linkage", "contiguous_stretches", "segment"]
 

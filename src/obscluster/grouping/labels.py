@@ -24,10 +24,10 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from obscluster.exceptions import RequestError
+from obscluster.features.scaling import feature_matrix
 from obscluster.files.records import LARGEST
-from obscluster.grouping.base import UNASSIGNED, Grouping
-from obscluster.grouping.rules import NearestRun
-from obscluster.scaling import feature_matrix
+from obscluster.grouping.base import Grouping
+from obscluster.grouping.rules import UNASSIGNED, NearestRun
 
 __all__ = ["Labelled", "group_by_labels", "parse_labels"]
 

@@ -15,19 +15,9 @@ from astropy import units as u
 from astropy.table import QTable, Table
 from numpy.typing import NDArray
 
-from obscluster.columns import numbers
-from obscluster.config import (
-    ConstraintsConfig,
-    CutsConfig,
-    HDBSCANConfig,
-    HierarchicalConfig,
-    KMeansConfig,
-    MixtureConfig,
-    ScalingConfig,
-    SpreadConfig,
-)
 from obscluster.exceptions import RequestError, unknown_name
-from obscluster.grouping.base import UNASSIGNED, Grouping
+from obscluster.features.scaling import apply_scaling, feature_matrix, period_of, scale_features
+from obscluster.grouping.base import Grouping
 from obscluster.grouping.cuts import bins_of, categories_of, group_by_cells
 from obscluster.grouping.epochs import chain_linkage, segment
 from obscluster.grouping.hierarchical import group_hierarchical, missing_features
@@ -37,11 +27,20 @@ from obscluster.grouping.partition import (
     group_mixture,
     nothing_differs,
 )
-from obscluster.grouping.rules import Bins, Categories, NearestRun
-from obscluster.grouping.rules.base import column_of, texts_of
+from obscluster.grouping.rules import UNASSIGNED, Bins, Categories, NearestRun, column_of, texts_of
+from obscluster.grouping.schemas import (
+    ConstraintsConfig,
+    CutsConfig,
+    HDBSCANConfig,
+    HierarchicalConfig,
+    KMeansConfig,
+    MixtureConfig,
+    ScalingConfig,
+    SpreadConfig,
+)
 from obscluster.grouping.spread import fewest_groups, within_tolerance
-from obscluster.scaling import apply_scaling, feature_matrix, period_of, scale_features
-from obscluster.tolerance import Tolerance, parse_tolerance
+from obscluster.values.columns import numbers
+from obscluster.values.tolerance import Tolerance, parse_tolerance
 
 __all__ = [
     "METHODS",

@@ -19,10 +19,10 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from obscluster.exceptions import ObsClusterWarning, RequestError
-from obscluster.grouping.base import UNASSIGNED, Grouping
+from obscluster.features.scaling import feature_matrix, is_constant
+from obscluster.grouping.base import Grouping
 from obscluster.grouping.hierarchical import missing_features
-from obscluster.grouping.rules import Mixture, NearestCentroid, NearestRun, Rule
-from obscluster.scaling import feature_matrix, is_constant
+from obscluster.grouping.rules import UNASSIGNED, Mixture, NearestCentroid, NearestRun, Rule
 
 __all__ = ["group_hdbscan", "group_kmeans", "group_mixture", "nothing_differs"]
 
@@ -39,7 +39,8 @@ def group_kmeans(
     Parameters
     ----------
     features : `~astropy.table.Table`
-        Feature table with ``obs_id``, usually scaled by `~obscluster.scaling.scale_features`.
+        Feature table with ``obs_id``, usually scaled by
+        `~obscluster.features.scaling.scale_features`.
     n_groups : int
         Number of groups.
     n_init : int

@@ -15,15 +15,10 @@ from astropy import units as u
 from astropy.table import QTable, Table
 from numpy.typing import NDArray
 
-from obscluster.columns import numbers
-from obscluster.config import ConstraintsConfig, GroupingConfig, ScalingConfig
 from obscluster.exceptions import RequestError
-from obscluster.grouping.base import UNASSIGNED, Grouping
-from obscluster.grouping.constraints import (
-    Minimum,
-    group_within,
-    hold_minimum,
-)
+from obscluster.features.scaling import feature_matrix, period_of, scale_features
+from obscluster.grouping.base import Grouping
+from obscluster.grouping.constraints import Minimum, group_within, hold_minimum, pointing_names
 from obscluster.grouping.epochs import contiguous_stretches
 from obscluster.grouping.methods import (
     METHODS,
@@ -34,12 +29,11 @@ from obscluster.grouping.methods import (
     times_of,
     tolerances_of,
 )
-from obscluster.grouping.pointings import pointing_names
-from obscluster.grouping.rules import Bins, Cells, NearestRun, Nested, Rule
-from obscluster.grouping.rules.base import column_of
+from obscluster.grouping.rules import UNASSIGNED, Bins, Cells, NearestRun, Nested, Rule, column_of
+from obscluster.grouping.schemas import ConstraintsConfig, GroupingConfig, ScalingConfig
 from obscluster.grouping.spread import split_groups, within_tolerance
-from obscluster.scaling import feature_matrix, period_of, scale_features
-from obscluster.tolerance import Tolerance, minimum_hours
+from obscluster.values.columns import numbers
+from obscluster.values.tolerance import Tolerance, minimum_hours
 
 __all__ = ["group_runs"]
 

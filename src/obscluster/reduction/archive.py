@@ -33,22 +33,14 @@ from gammapy.irf import IRF_REGISTRY
 from gammapy.utils.fits import HDULocation
 from gammapy.utils.time import time_ref_from_dict
 
-from obscluster.archive.kinds import (
-    KEEP_APART,
-    Kind,
-    check_stackable,
-    joined,
-    kind_of,
-    settled,
-)
-from obscluster.config.archive import open_archive
+from obscluster.archive.description import open_archive
+from obscluster.archive.kinds import KEEP_APART, Kind, check_stackable, joined, kind_of, settled
+from obscluster.archive.store import DataStore
 from obscluster.exceptions import DataError, RequestError, SkippedRunWarning
-from obscluster.gadf.fits import FitsFile
-from obscluster.gadf.hdu import HDU
+from obscluster.gadf.fits import HDU, FitsFile
 from obscluster.gadf.shared_irfs import SharedIRFs
 from obscluster.grouping.base import Grouping
 from obscluster.reduction.messages import captured
-from obscluster.store import DataStore
 
 __all__ = [
     "gammapy_store",
@@ -82,7 +74,7 @@ def to_gammapy(
     ----------
     grouping : `~obscluster.grouping.base.Grouping`
         The groups.
-    archive : str, path or `~obscluster.store.DataStore`
+    archive : str, path or `~obscluster.archive.store.DataStore`
         Where the runs are.
     required_irf : iterable of str
         Runs without these responses are left out.
@@ -122,7 +114,7 @@ def group_kinds(data_store: DataStore, members: Mapping[str, Sequence[int]]) -> 
 
     Parameters
     ----------
-    data_store : `~obscluster.store.DataStore`
+    data_store : `~obscluster.archive.store.DataStore`
         The archive.
     members : mapping
         Name of a group to its runs.
@@ -156,7 +148,7 @@ def gammapy_store(data_store: DataStore) -> gammapy.data.DataStore:
 
     Parameters
     ----------
-    data_store : `~obscluster.store.DataStore`
+    data_store : `~obscluster.archive.store.DataStore`
         The archive.
     """
     with captured():
@@ -272,7 +264,7 @@ def why_unread(data_store: DataStore, obs_id: int) -> str:
 
     Parameters
     ----------
-    data_store : `~obscluster.store.DataStore`
+    data_store : `~obscluster.archive.store.DataStore`
         The archive.
     obs_id : int
         The run.

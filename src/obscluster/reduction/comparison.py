@@ -15,24 +15,22 @@ from astropy.table import Column, QTable, Table
 from gammapy.datasets import Datasets
 
 from obscluster.archive.kinds import make_kind, may_be_stacked
-from obscluster.engine import Progress
-from obscluster.exceptions import RequestError
+from obscluster.config.reduction import FitConfig, ReduceConfig, make_reduce_config
+from obscluster.exceptions import RequestError, join_lines
 from obscluster.files.output import results_directory
 from obscluster.files.records import versions
-from obscluster.printable import join_lines
-from obscluster.reduction.config import FitConfig, ReduceConfig, make_reduce_config
-from obscluster.reduction.files import COMPARISON_FILE
+from obscluster.parallel.engine import Progress
 from obscluster.reduction.fit import JointFit, fit_datasets
 from obscluster.reduction.geometry import empty_map_dataset, is_spectrum
 from obscluster.reduction.messages import captured
 from obscluster.reduction.models import sources
-from obscluster.reduction.result import Reduction, read_reduction
+from obscluster.reduction.result import COMPARISON_FILE, Reduction, read_reduction
 from obscluster.reduction.stack import with_exact_dispersion
 
 __all__ = ["compare_groupings", "describe_comparison", "write_comparison"]
 
 PER_RUN, PER_GROUP, STACKED = "per run", "per group", "all stacked"
-# As `obscluster.assess` names what it compares.
+# As `obscluster.workflow.assess` names what it compares.
 _LOSSES = {PER_GROUP: "these groups", STACKED: "all stacked"}
 
 # Gammapy's names of parameters to those of the source whose information is lost.
@@ -59,7 +57,7 @@ def compare_groupings(
     ----------
     directory : str, path or `~obscluster.reduction.result.Reduction`
         A reduction that has the datasets of its runs.
-    config : `~obscluster.reduction.config.FitConfig`, optional
+    config : `~obscluster.config.reduction.FitConfig`, optional
         What to fit; as described when the groups were reduced unless told.
     memory : bool
         Measure the largest memory that a fit allocates; it is done a second time for that.

@@ -15,17 +15,16 @@ from obscluster.files.records import versions
 from obscluster.files.yaml import write_yaml
 from obscluster.reduction.comparison import write_table
 from obscluster.reduction.examination import Examination, optional
-from obscluster.reduction.files import FIT_FILE, MODELS_FILE
-from obscluster.reduction.fit import JointFit
-from obscluster.reduction.joint import Joint, join_reductions
-from obscluster.reduction.messages import captured
-from obscluster.reduction.result import Reduction
-from obscluster.reduction.tables import (
+from obscluster.reduction.fit import (
+    JointFit,
     counts_images,
     flux_point_table,
     residual_table,
     spectrum_table,
 )
+from obscluster.reduction.joint import Joint, join_reductions
+from obscluster.reduction.messages import captured
+from obscluster.reduction.result import FIT_FILE, MODELS_FILE, Reduction
 
 __all__ = ["write_fit"]
 
@@ -112,7 +111,7 @@ def _draw(
     left_out: dict[str, str],
 ) -> None:
     # Matplotlib takes a second to load and is needed nowhere else.
-    from obscluster.report.reduction import write_fit_plots
+    from obscluster.plots.spectra import write_fit_plots
 
     images = {}
     with optional("images of counts", left_out):

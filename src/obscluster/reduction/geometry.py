@@ -20,8 +20,8 @@ from regions import (  # type: ignore[import-untyped]
     Regions,
 )
 
+from obscluster.config.reduction import EnergyConfig, ReduceConfig
 from obscluster.exceptions import RequestError
-from obscluster.reduction.config import EnergyConfig, ReduceConfig
 
 __all__ = [
     "empty_map_dataset",
@@ -80,7 +80,7 @@ def on_region(config: ReduceConfig, position: SkyCoord, rad_max: RadMax2D | None
 
     Parameters
     ----------
-    config : `~obscluster.reduction.config.ReduceConfig`
+    config : `~obscluster.config.reduction.ReduceConfig`
         What to do.
     position : `~astropy.coordinates.SkyCoord`
         The target.

@@ -19,17 +19,19 @@ from typing import Any
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 
+from obscluster.archive.description import open_archive
 from obscluster.archive.kinds import Kind
+from obscluster.archive.selection import resolve_target
+from obscluster.archive.store import DataStore
 from obscluster.config import make_config, relocated
-from obscluster.config.archive import open_archive
-from obscluster.engine import Progress
+from obscluster.config.reduction import ReduceConfig
 from obscluster.exceptions import ArchiveError, RequestError
-from obscluster.files.checksums import checksum
 from obscluster.files.exchange import carry
 from obscluster.files.output import check_output, recorded, reserved, results_directory
 from obscluster.files.records import (
     any_value,
     check_record,
+    checksum,
     mapping,
     mapping_of,
     optional,
@@ -38,6 +40,7 @@ from obscluster.files.records import (
 )
 from obscluster.files.yaml import read_yaml, write_yaml
 from obscluster.grouping.base import Grouping
+from obscluster.parallel.engine import Progress
 from obscluster.reduction.archive import (
     gammapy_store,
     group_kinds,
@@ -45,26 +48,33 @@ from obscluster.reduction.archive import (
     required_irfs,
     why_unread,
 )
-from obscluster.reduction.config import ReduceConfig
-from obscluster.reduction.files import (
+from obscluster.reduction.makers import (
+    Outcome,
+    Plan,
+    make_plan,
+    off_advice,
+    plain_reason,
+    reduce_runs,
+    sparse_counts,
+)
+from obscluster.reduction.messages import captured
+from obscluster.reduction.models import starting_models
+from obscluster.reduction.result import (
     FIT_DIRECTORY,
+    GROUP_FILE,
     MODELS_FILE,
+    PARTS,
     RECORD_FILE,
+    Reduction,
+    find_complete,
+    group_key,
+    read_part,
     write_datasets,
     write_lists,
 )
-from obscluster.reduction.makers import Outcome, Plan, make_plan, reduce_runs
-from obscluster.reduction.messages import captured
-from obscluster.reduction.models import starting_models
-from obscluster.reduction.off_counts import off_advice, plain_reason, sparse_counts
-from obscluster.reduction.parts import GROUP_FILE, PARTS, find_complete, group_key, read_part
-from obscluster.reduction.result import Reduction
 from obscluster.reduction.stack import GroupStack
-from obscluster.store import DataStore
-from obscluster.target import resolve_target
 
 __all__ = ["Progress", "reduce_groups"]
-
 
 # Up to so many, datasets of single runs are kept unless told: light curves are made of them.
 KEPT_RUNS = 200
@@ -85,11 +95,11 @@ def reduce_groups(
     ----------
     groups : str, path or `~obscluster.grouping.base.Grouping`
         ``groups.yaml`` or the directory that has it, or the grouping itself.
-    config : `~obscluster.reduction.config.ReduceConfig`
+    config : `~obscluster.config.reduction.ReduceConfig`
         What to do.
     output : str or path
         Directory, which appears whole or not at all.
-    archive : str, path, mapping or `~obscluster.store.DataStore`, optional
+    archive : str, path, mapping or `~obscluster.archive.store.DataStore`, optional
         Where the runs are (a mapping: ``path``, ``obs_index``, ``hdu_index``); that of the groups
         by default.
     progress : callable, optional

@@ -16,16 +16,14 @@ from gammapy.datasets import Datasets, FluxPointsDataset
 from gammapy.estimators import FluxPoints
 from gammapy.modeling.models import FoVBackgroundModel
 
+from obscluster.config.reduction import FitConfig, make_reduce_config
 from obscluster.exceptions import RequestError
-from obscluster.reduction.config import FitConfig, make_reduce_config
-from obscluster.reduction.examination import Examination, examine, optional
-from obscluster.reduction.files import RUNS_FILE
+from obscluster.reduction.examination import Examination, examine, light_curve, optional
 from obscluster.reduction.fit import JointFit, fit_datasets, instruments_of, set_range
 from obscluster.reduction.geometry import is_map, is_points
-from obscluster.reduction.light_curve import light_curve
 from obscluster.reduction.messages import captured
 from obscluster.reduction.models import SOURCE_NAME, source_of
-from obscluster.reduction.result import Reduction
+from obscluster.reduction.result import RUNS_FILE, Reduction
 from obscluster.reduction.stack import fitted_deviation
 
 __all__ = ["Joint", "join_reductions"]
@@ -42,7 +40,7 @@ class Joint:
     ----------
     reductions : mapping
         Label, the beginning of the names of its datasets if there are several, to each reduction.
-    config : `~obscluster.reduction.config.FitConfig`
+    config : `~obscluster.config.reduction.FitConfig`
         What is fitted.
     datasets : `gammapy.datasets.Datasets`
         The datasets of all, each in the energies that its own description asks for.
@@ -196,7 +194,7 @@ def join_reductions(
     ----------
     reductions : `~obscluster.reduction.result.Reduction` or sequence of them
         The reductions, also of different archives, instruments and kinds.
-    config : `~obscluster.reduction.config.FitConfig`, optional
+    config : `~obscluster.config.reduction.FitConfig`, optional
         What to fit; as the description of the first says unless told. Without ``min`` and ``max``,
         each of several is fitted in the energies of its own description.
     flux_points : sequence of path

@@ -21,7 +21,7 @@ from gammapy.modeling.models import (
     SpectralModel,
 )
 
-from obscluster.reduction.config import FitConfig, ReduceConfig
+from obscluster.config.reduction import FitConfig, ReduceConfig
 from obscluster.reduction.geometry import fitted_mask, has_off, is_map, is_points
 
 __all__ = [
@@ -73,7 +73,7 @@ def source_model(config: FitConfig, position: SkyCoord | None) -> SkyModel:
 
     Parameters
     ----------
-    config : `~obscluster.reduction.config.FitConfig`
+    config : `~obscluster.config.reduction.FitConfig`
         What is fitted.
     position : `~astropy.coordinates.SkyCoord` or None
         The target, for maps; None for spectra in a region.
@@ -114,7 +114,7 @@ def source_models(
 
     Parameters
     ----------
-    config : `~obscluster.reduction.config.FitConfig`
+    config : `~obscluster.config.reduction.FitConfig`
         What is fitted; whether groups or instruments have parameters of their own.
     position : `~astropy.coordinates.SkyCoord` or None
         The target, for maps.
@@ -171,13 +171,13 @@ def starting_models(
 
     Parameters
     ----------
-    config : `~obscluster.reduction.config.ReduceConfig`
+    config : `~obscluster.config.reduction.ReduceConfig`
         How the datasets were made.
     position : `~astropy.coordinates.SkyCoord`
         The target.
     names : iterable of str
         Names of the datasets.
-    fit : `~obscluster.reduction.config.FitConfig`, optional
+    fit : `~obscluster.config.reduction.FitConfig`, optional
         What is fitted; that of the configuration unless told.
     """
     fit = config.fit if fit is None else fit

@@ -21,7 +21,7 @@ from gammapy.maps import Map
 from gammapy.modeling.models import Models, PowerLawSpectralModel, SkyModel
 from numpy.typing import NDArray
 
-from obscluster.reduction.config import FitConfig
+from obscluster.config.reduction import FitConfig
 from obscluster.reduction.geometry import empty_map_dataset, is_spectrum
 from obscluster.reduction.makers import Plan
 from obscluster.reduction.models import source_model

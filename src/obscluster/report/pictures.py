@@ -1,36 +1,305 @@
-"""The pictures of a report: runs by group, tree, sky and time."""
+"""Pictures within a page: SVG that takes its colours and its typeface from there.
+
+Pointings on a flat map: right ascension and declination, or the whole sky.
+
+The pictures of a report: runs by group, tree, sky and time.
+
+Responses of the runs over each other against energy.
+"""
 
 from __future__ import annotations
 
+import io
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from html import escape
 from itertools import combinations, pairwise
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
+from astropy import units as u
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
-from obscluster.grouping.base import UNASSIGNED
+from obscluster.features.curves import IrfCurves
+from obscluster.grouping import UNASSIGNED
 from obscluster.grouping.rules import Bins, Cells
-from obscluster.report.colours import GRID, INK, PAPER, QUIET, not_quite_black
-from obscluster.report.content import ReportContent
-from obscluster.report.dendrogram import MAX_LABELLED_LEAVES, plot_dendrogram
-from obscluster.report.quantities import Quantity, decade_text
-from obscluster.report.sky import sky_map
-from obscluster.report.svg import Picture, draw_picture
-from obscluster.report.wording import separation
+from obscluster.plots.dendrogram import MAX_LABELLED_LEAVES, plot_dendrogram
+from obscluster.report.content import (
+    GRID,
+    INK,
+    PAPER,
+    QUIET,
+    THEME,
+    GroupLook,
+    Quantity,
+    ReportContent,
+    decade_text,
+    not_quite_black,
+    separation,
+    unit_words,
+    variable,
+)
 
 __all__ = [
     "MOST_FEATURES",
+    "Picture",
+    "SkyMap",
     "condition_pictures",
+    "curve_pictures",
     "dendrogram_picture",
+    "draw_picture",
     "feature_pictures",
+    "sky_map",
     "sky_picture",
     "time_picture",
 ]
 
+# Pixels of CSS per inch, so that a size in points is what it says.
+_DPI = 72
+_STYLE: Any = {
+    "axes.axisbelow": True,
+    "axes.edgecolor": QUIET,
+    "axes.facecolor": "none",
+    "axes.grid": True,
+    "axes.labelcolor": INK,
+    "axes.labelsize": 13,
+    "axes.linewidth": 0.8,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.unicode_minus": True,
+    "figure.dpi": _DPI,
+    "figure.facecolor": "none",
+    "font.size": 12,
+    "grid.color": GRID,
+    "grid.linewidth": 0.8,
+    "legend.facecolor": PAPER,
+    "legend.edgecolor": GRID,
+    "legend.framealpha": 0.9,
+    "legend.labelcolor": INK,
+    "patch.edgecolor": INK,
+    # What is rasterised of many points, in pixels per inch.
+    "savefig.dpi": 2 * _DPI,
+    "savefig.facecolor": "none",
+    "svg.fonttype": "none",
+    "text.color": INK,
+    # Names are written as they are, also those with a dollar sign.
+    "text.parse_math": False,
+    "xtick.color": QUIET,
+    "xtick.labelcolor": INK,
+    "xtick.labelsize": 12,
+    "ytick.color": QUIET,
+    "ytick.labelcolor": INK,
+    "ytick.labelsize": 12,
+}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture and what it shows.
+
+    Parameters
+    ----------
+    svg : str
+        To be put into a page as it is.
+    title : str
+        A few words.
+    """
+
+    svg: str
+    title: str
+
+
+def draw_picture(
+    name: str,
+    title: str,
+    draw: Callable[[Axes], object],
+    looks: Mapping[int, GroupLook],
+    size: tuple[float, float] = (400, 310),
+    margins: tuple[float, float] = (72, 50),
+) -> Picture:
+    """Draw into new axes.
+
+    Parameters
+    ----------
+    name : str
+        Of the picture, different from those of others on the page.
+    title : str
+        What it shows: what a reader hears who does not see it.
+    draw : callable
+        ``draw(ax)``.
+    looks : mapping
+        Colours of the groups.
+    size : tuple of float
+        Width and height in pixels.
+    margins : tuple of float
+        Pixels on the left and below, for the labels. They are the same for all pictures of a row,
+        so that their axes line up.
+    """
+    with _new_figure(name, size) as figure:
+        left, bottom = margins[0] / size[0], margins[1] / size[1]
+        edges = {"right": 1 - 12 / size[0], "top": 1 - 10 / size[1]}
+        ax = figure.subplots(gridspec_kw={"left": left, "bottom": bottom, **edges})
+        draw(ax)
+        content = io.StringIO()
+        figure.savefig(content, format="svg", metadata={"Date": None, "Creator": None})
+    return Picture(_inline(content.getvalue(), title, looks), title)
+
+
+@contextmanager
+def _new_figure(name: str, size: tuple[float, float]) -> Iterator[Figure]:
+    """Figure in the style of the page; the same name gives the same identifiers each time."""
+    with mpl.rc_context(_STYLE | {"svg.hashsalt": name}):
+        figure = Figure(figsize=(size[0] / _DPI, size[1] / _DPI))
+        FigureCanvasSVG(figure)
+        yield figure
+
+
+def _inline(svg: str, title: str, looks: Mapping[int, GroupLook]) -> str:
+    """SVG for a page: no prologue, no size, no names but those referred to, variable colours."""
+    svg = svg[svg.index("<svg") :].strip()
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"<!--.*?-->", "", svg, flags=re.DOTALL)
+    # Groups are numbered in each picture anew, and nothing refers to these names.
+    svg = re.sub(r'<g id="[^"]*"', "<g", svg)
+    head, _, body = svg.partition(">")
+    box = re.search(r'viewBox="[^"]*"', head)
+    width = re.search(r'width="([\d.]+)pt"', head)
+    style = f' style="--width: {float(width[1]):.0f}px"' if width else ""
+    head = f'<svg role="img" aria-label="{escape(title)}" {box[0] if box else ""}{style}'
+    colours = {look.light: variable(label) for label, look in reversed(list(looks.items()))} | THEME
+    for colour, name in colours.items():
+        body = body.replace(f": {colour}", f": var({name})")
+    # The typeface is that of the page.
+    body = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", body)
+    body = re.sub(r"\n\s*", "\n", body)
+    return f"{head}>{body}"
+
+
 Array = NDArray[np.float64]
+
+# Wider fields are drawn on the whole sky; nearer to the poles, meridians are not parallel.
+_WIDEST = 40.0
+_NORTHERNMOST = 75.0
+# Least width of a map in degrees, so that one pointing does not fill it.
+_NARROWEST = 1.0
+# Runs with the same pointing lie on a spiral around it, this part of the map apart.
+_APART = 0.016
+# Radius of the spiral in such steps, at most.
+_WIDEST_SPIRAL = 4.0
+_GOLDEN_ANGLE = 2.399963229728653
+
+
+@dataclass(frozen=True, eq=False)
+class SkyMap:
+    """Places on a flat map.
+
+    Parameters
+    ----------
+    x, y : `~numpy.ndarray`
+        Of each run, shape (n_obs,); NaN where there is no pointing.
+    x_range, y_range : tuple of float
+        Ends of the map; right ascension rises to the left.
+    aspect : float
+        Length of a unit of y over that of x, on paper.
+    whole_sky : bool
+        Whether it is a map of the whole sky, in Mollweide's projection; else x and y are right
+        ascension and declination in degrees.
+    lines : sequence of (x, y)
+        Meridians and parallels of a map of the whole sky.
+    """
+
+    x: Array
+    y: Array
+    x_range: tuple[float, float]
+    y_range: tuple[float, float]
+    aspect: float
+    whole_sky: bool = False
+    lines: Sequence[tuple[Array, Array]] = ()
+
+
+def sky_map(ra: Array, dec: Array) -> SkyMap:
+    """Map of pointings.
+
+    Parameters
+    ----------
+    ra, dec : `~numpy.ndarray`
+        In degrees, shape (n_obs,).
+    """
+    known = np.isfinite(ra) & np.isfinite(dec)
+    if not known.any():
+        return SkyMap(ra, dec, (1.0, 0.0), (0.0, 1.0), 1.0)
+    vector = np.exp(1j * np.radians(ra[known])).mean()
+    middle = float(np.degrees(np.angle(vector))) % 360 if abs(vector) > 1e-9 else 180.0
+    turned = middle + (ra - middle + 180) % 360 - 180
+    cos_dec = float(np.cos(np.radians(np.median(dec[known]))))
+    width = float(np.ptp(turned[known])) * cos_dec
+    height = float(np.ptp(dec[known]))
+    if max(width, height) > _WIDEST or np.abs(dec[known]).max() > _NORTHERNMOST:
+        return _whole_sky(ra, dec)
+    half = 0.56 * max(width, height, _NARROWEST)
+    x0 = 0.5 * float(turned[known].min() + turned[known].max())
+    y0 = 0.5 * float(dec[known].min() + dec[known].max())
+    dx, dy = _spiral(turned, dec, 2 * half)
+    return SkyMap(
+        turned + dx / cos_dec,
+        dec + dy,
+        (x0 + half / cos_dec, x0 - half / cos_dec),
+        (y0 - half, y0 + half),
+        1 / cos_dec,
+    )
+
+
+def _whole_sky(ra: Array, dec: Array) -> SkyMap:
+    x, y = _mollweide(ra, dec)
+    dx, dy = _spiral(x, y, 2.0)
+    latitudes, longitudes = np.linspace(-90, 90, 61), np.linspace(-180, 180, 121)
+    lines = [_mollweide(lon + 0 * latitudes, latitudes, wrap=False) for lon in range(-180, 181, 60)]
+    lines += [
+        _mollweide(longitudes, lat + 0 * longitudes, wrap=False) for lat in range(-60, 61, 30)
+    ]
+    return SkyMap(x + dx, y + dy, (-2.06, 2.06), (-1.04, 1.04), 1.0, True, lines)
+
+
+def _mollweide(lon: Array, lat: Array, wrap: bool = True) -> tuple[Array, Array]:
+    """Mollweide's projection with 0 h in the middle, from 2 to -2 and -1 to 1; east is left."""
+    lon = (lon + 180) % 360 - 180 if wrap else lon
+    phi = np.radians(lat)
+    theta = phi.copy()
+    for _ in range(30):
+        # Newton's method converges slowly at the poles, where the slope vanishes.
+        slope = np.maximum(2 + 2 * np.cos(2 * theta), 1e-9)
+        theta = theta - (2 * theta + np.sin(2 * theta) - np.pi * np.sin(phi)) / slope
+    theta = np.clip(theta, -np.pi / 2, np.pi / 2)
+    return -lon / 90 * np.cos(theta), np.sin(theta)
+
+
+def _spiral(x: Array, y: Array, size: float) -> tuple[Array, Array]:
+    """Small shifts that set runs apart that lie at the same place."""
+    dx, dy = np.zeros(len(x)), np.zeros(len(x))
+    step = _APART * size
+    known = np.flatnonzero(np.isfinite(x) & np.isfinite(y))
+    places = np.round(np.column_stack([x[known], y[known]]) / step)
+    _, place, counts = np.unique(places, axis=0, return_inverse=True, return_counts=True)
+    seen = np.zeros(len(counts), dtype=np.int64)
+    for row, one in zip(known.tolist(), place.reshape(-1).tolist(), strict=True):
+        number = int(seen[one])
+        seen[one] += 1
+        # Many runs at one place fill it more densely instead of spreading over the map.
+        widest = min(np.sqrt(counts[one]), _WIDEST_SPIRAL)
+        radius = step * widest * np.sqrt(number / counts[one])
+        dx[row] = radius * np.cos(number * _GOLDEN_ANGLE)
+        dy[row] = radius * np.sin(number * _GOLDEN_ANGLE)
+    return dx, dy
+
 
 MOST_FEATURES = 6
 """Of more features, pairs are drawn of those that tell the groups apart best."""
@@ -266,3 +535,72 @@ def _beside(times: Array, near: float) -> Array:
         # Up and down in turn, in steps.
         shifts[row] = _STEP * ((number + 1) // 2 % _STEPS) * (1 if number % 2 else -1)
     return shifts
+
+
+_TITLES = {
+    "aeff": "Effective area",
+    "psf-r68": "PSF, 68 % containment radius",
+    "edisp-res68": "Energy resolution, half the central 68 % width",
+}
+_AXES = {
+    "aeff": "effective area",
+    "psf-r68": "PSF radius, 68 %",
+    "edisp-res68": "energy resolution, 68 %",
+}
+
+
+def curve_pictures(content: ReportContent) -> list[Picture]:
+    """Responses of the runs against energy, and the mean of each group."""
+    curves = content.curves
+    if curves is None:
+        return []
+    return [
+        draw_picture(
+            f"curve-{name}",
+            f"{title}, against energy",
+            partial(_draw, content=content, curves=curves, name=name),
+            content.looks,
+        )
+        for name, title in _TITLES.items()
+        if np.isfinite(curves.values[name]).any()
+    ]
+
+
+def _draw(ax: Axes, content: ReportContent, curves: IrfCurves, name: str) -> None:
+    values, labels = curves.values[name], content.labels[curves.rows]
+    thin = float(np.interp(len(labels), [20, 300], [0.9, 0.4]))
+    for label in content.with_unassigned:
+        members = values[labels == label]
+        # A line for all of them, interrupted: one element instead of hundreds.
+        x: NDArray[np.float64] = np.tile(np.append(curves.energy, np.nan), len(members))
+        y = np.column_stack([members, np.full(len(members), np.nan)]).ravel()
+        ax.plot(x, y, color=content.looks[label].light, linewidth=thin, alpha=0.45)
+    for label, mean in curves.means(name, content.labels).items():
+        look, every = content.looks[label], max(len(mean) // 5, 1)
+        ax.plot(curves.energy, mean, color=PAPER, linewidth=4.5)
+        ax.plot(
+            *(curves.energy, mean),
+            color=look.light,
+            linewidth=2.4,
+            marker=look.marker,
+            markersize=6,
+            # Not all at the same energies, where they would hide each other.
+            markevery=(label % every, every),
+        )
+    unit = unit_words(u.Unit(curves.units[name]))
+    ax.set_xlabel("true energy [TeV]")
+    ax.set_ylabel(f"{_AXES[name]} [{unit}]" if unit else _AXES[name])
+    ax.set_xscale("log")
+    _plain_log(ax.xaxis)
+    if name == "aeff":
+        ax.set_yscale("log")
+        _plain_log(ax.yaxis)
+    else:
+        ax.set_ylim(bottom=0.0)
+        ax.yaxis.set_major_locator(MaxNLocator(5))
+
+
+def _plain_log(axis: Any) -> None:
+    axis.set_major_locator(LogLocator(numticks=6))
+    axis.set_minor_formatter(NullFormatter())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: decade_text(value)))

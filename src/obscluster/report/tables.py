@@ -6,10 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from obscluster.grouping.base import UNASSIGNED
-from obscluster.report.colours import variable
-from obscluster.report.content import ReportContent
-from obscluster.report.quantities import number_text
+from obscluster.grouping import UNASSIGNED
+from obscluster.report.content import ReportContent, number_text, variable
 
 __all__ = [
     "asked_rows",

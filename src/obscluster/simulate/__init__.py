@@ -10,19 +10,18 @@ A run depends on the seed and its own number only, so a larger archive contains 
 ==============  =================================================================================
 you look for    module
 ==============  =================================================================================
-the files       `~obscluster.simulate.archive`, from where all the others are called
-what, and when  `~obscluster.simulate.plan`, `~obscluster.simulate.targets`,
+the files       `~obscluster.simulate.write`, from where all the others are called
+what, and when  `~obscluster.simulate.plan`, `~obscluster.simulate.model`,
                 `~obscluster.simulate.sky` (site, time, coordinates)
-the response    `~obscluster.simulate.model` (the model), `~obscluster.simulate.tables` (the
-                same as IRF tables), `~obscluster.simulate.binning`
-the events      `~obscluster.simulate.events`
-bad arguments   `~obscluster.simulate.checks`
+the response    `~obscluster.simulate.model` (the model), `~obscluster.simulate.irfs` (the
+                same as IRF tables), `~obscluster.simulate.irfs`
+the events      `~obscluster.simulate.irfs`
+bad arguments   `~obscluster.simulate.model`
 ==============  =================================================================================
 """
 
-from obscluster.simulate.archive import simulate
-from obscluster.simulate.model import Response, response
+from obscluster.simulate.model import TARGETS, Response, response
 from obscluster.simulate.plan import plan_runs
-from obscluster.simulate.targets import TARGETS
+from obscluster.simulate.write import simulate
 
 __all__ = ["TARGETS", "Response", "plan_runs", "response", "simulate"]

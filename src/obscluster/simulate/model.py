@@ -1,4 +1,8 @@
-"""The response of a simulated four-telescope array: a model with few numbers.
+"""Bad arguments: which one, what it is, and what it may be.
+
+The sources that the simulated array looks at.
+
+The response of a simulated four-telescope array: a model with few numbers.
 
 The whole response hangs on one variable, ``x``, the true energy in units of the threshold
 ``E_thr = 0.15 TeV cos(zenith)^-2.5 / muoneff (4 / n_tels)^0.4``: close to the threshold the area
@@ -15,6 +19,7 @@ areas in m2, background rates in s-1 TeV-1 sr-1.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -22,7 +27,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr
 
-from obscluster.simulate.checks import check_integer, check_number
+from obscluster.exceptions import RequestError, unknown_name
 from obscluster.simulate.sky import LATITUDE
 
 __all__ = [
@@ -32,15 +37,90 @@ __all__ = [
     "MIGRA_MIN",
     "TAIL_FRACTION",
     "TAIL_RATIO",
+    "TARGETS",
     "Epoch",
     "Response",
+    "Target",
     "bkg_gradient",
+    "check_choice",
+    "check_integer",
+    "check_number",
+    "check_zenith_range",
     "migration_range",
     "psf_containment",
     "response",
     "run_response",
     "safe_energy",
 ]
+
+
+def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
+    """Raise `RequestError` unless the value is one of the choices."""
+    known = list(choices)
+    if value not in known:
+        raise RequestError(unknown_name(name, str(value), known))
+
+
+# To Python True is the integer 1; as an argument it is a slip.
+
+
+def check_integer(name: str, value: object, low: int, high: int | None = None) -> None:
+    """Raise `RequestError` unless the value is an integer from low to high, both allowed."""
+    inside = False
+    if isinstance(value, int | np.integer) and not isinstance(value, bool):
+        inside = bool(low <= value and (high is None or value <= high))
+    if not inside:
+        allowed = f"of at least {low}" if high is None else f"from {low} to {high}"
+        raise RequestError(f"{name} is {value!r}; it must be an integer {allowed}")
+
+
+def check_number(name: str, value: object, low: float, high: float) -> None:
+    """Raise `RequestError` unless the value is a number from low to high, both allowed."""
+    inside = False
+    if isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool):
+        inside = bool(low <= value <= high)
+    if not inside:
+        raise RequestError(f"{name} is {value!r}; it must be a number from {low} to {high}")
+
+
+def check_zenith_range(zenith_range: tuple[float, float]) -> None:
+    """Raise `RequestError` unless these are two angles with some sky between them."""
+    try:
+        low, high = (float(angle) for angle in zenith_range)
+        allowed = low >= 0 and low + 2 <= high <= 70
+    except (TypeError, ValueError):
+        allowed = False
+    if not allowed:
+        raise RequestError(
+            f"zenith_range is {zenith_range!r}; it must be two angles in deg, from 0 to 70 and at "
+            "least 2 apart, such as (5, 50)"
+        )
+
+
+class Target(NamedTuple):
+    """A target: J2000 position in deg, point source ``flux (E / TeV)^-slope``, sky brightness.
+
+    ``flux`` is in cm-2 s-1 TeV-1 at 1 TeV, ``nsb`` in MHz per pixel.
+    """
+
+    name: str
+    ra: float
+    dec: float
+    flux: float
+    slope: float
+    nsb: float
+
+
+#: Fluxes near the published ones. Vela X is extended in reality, a point here. Mkn 421 stays below
+#: 61 deg zenith angle: only a wide ``zenith_range`` reaches it.
+TARGETS = (
+    Target("Crab Nebula", 83.6333, 22.0145, 3.45e-11, 2.63, 120.0),
+    Target("PKS 2155-304", 329.7169, -30.2256, 3.5e-12, 3.3, 80.0),
+    Target("Mkn 421", 166.1138, 38.2088, 2.0e-11, 2.8, 80.0),
+    Target("Vela X", 128.75, -45.6, 9.0e-12, 2.1, 190.0),
+    Target("Centaurus A", 201.3651, -43.0191, 2.5e-13, 2.7, 110.0),
+    Target("RX J1713.7-3946", 258.3875, -39.7633, 1.5e-11, 2.3, 200.0),
+)
 
 FloatArray = NDArray[np.float64]
 

@@ -16,9 +16,15 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from obscluster.simulate import sky
-from obscluster.simulate.checks import check_integer, check_number, check_zenith_range
-from obscluster.simulate.model import EPOCHS, run_response, safe_energy
-from obscluster.simulate.targets import TARGETS
+from obscluster.simulate.model import (
+    EPOCHS,
+    TARGETS,
+    check_integer,
+    check_number,
+    check_zenith_range,
+    run_response,
+    safe_energy,
+)
 
 __all__ = ["plan_runs"]
 

@@ -1,0 +1,1 @@
+"""Pictures, one function each, drawn into Matplotlib axes."""

@@ -1,0 +1,1 @@
+"""What users write and read: quantities with their limits, and texts."""

@@ -1,0 +1,1 @@
+"""Results as text for a terminal and as HTML for a notebook, from the same rows."""
