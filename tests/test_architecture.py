@@ -1,6 +1,7 @@
 """The house: imports point one way, and optional parts stay optional."""
 
 import ast
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -8,12 +9,14 @@ from pathlib import Path
 import pytest
 
 import obscluster
+import obscluster.moved
 
 SOURCE = Path(obscluster.__file__).parent
 
 # From the ground up; a part may import what stands above it in this list, and itself.
 LAYERS = (
     ("version",),
+    ("moved",),
     *((room,) for room in ("exceptions", "values", "files", "parallel", "gadf", "archive")),
     *((room,) for room in ("features", "grouping", "information", "assessment", "config")),
     *((room,) for room in ("plots", "reduction", "views", "report", "check", "simulate")),
@@ -135,3 +138,17 @@ def test_every_public_name_is_there():
     assert sorted(obscluster._HOMES) == obscluster.__all__
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         _ = obscluster.nonsense
+
+
+@pytest.mark.parametrize("former", obscluster.moved.MOVED)
+def test_a_module_that_moved_is_found_by_its_former_name(former, monkeypatch):
+    monkeypatch.delitem(sys.modules, f"obscluster.{former}", raising=False)
+    with pytest.warns(DeprecationWarning, match=f"obscluster.{former} is now"):
+        found = importlib.import_module(f"obscluster.{former}")
+    assert found is importlib.import_module(f"obscluster.{obscluster.moved.MOVED[former]}")
+    assert found.__spec__.name == found.__name__
+
+
+def test_a_module_that_never_was_is_not_found():
+    with pytest.raises(ModuleNotFoundError, match="nonsense"):
+        importlib.import_module("obscluster.nonsense")

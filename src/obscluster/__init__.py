@@ -4,9 +4,11 @@ The names below are what a script needs; each is loaded when first used, since a
 time and not every command needs it.
 """
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from obscluster.moved import MovedModules
 from obscluster.version import __version__ as __version__
 
 if TYPE_CHECKING:
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
     from obscluster.plots.scatter import plot_conditions, plot_features
     from obscluster.reduction import fit_reduction, reduce_groups, to_gammapy
     from obscluster.workflow.assign import assign_observations
+
+sys.meta_path.insert(0, MovedModules())
 
 _HOMES = {
     "DataStore": "obscluster.archive.store",
