@@ -24,11 +24,12 @@ from astropy.table import Table
 from obscluster import DataStore
 from obscluster.archive.selection import target_names
 from obscluster.config import make_config
+from obscluster.information.loss import loss_table
 from obscluster.plots.quality import plot_frontier
 from obscluster.simulate import simulate
-from obscluster.workflow.frontier import frontier, loss_table, scores_of
+from obscluster.workflow.frontier import frontier
 from obscluster.workflow.group import group_observations
-from obscluster.workflow.runs import characterise
+from obscluster.workflow.runs import characterise, scores_of
 
 archive = sys.argv[1] if len(sys.argv) > 1 else None
 output = Path(sys.argv[2] if len(sys.argv) > 2 else "information_budget")

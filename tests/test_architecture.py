@@ -33,7 +33,13 @@ PYDANTIC = {
     "archive/description.py",
     "config",
     "files/description.py",
-    "grouping/schemas.py",
+    "grouping/cuts.py",
+    "grouping/hierarchical.py",
+    "grouping/labels.py",
+    "grouping/method.py",
+    "grouping/partition.py",
+    "grouping/spread.py",
+    "information/cluster.py",
     "values/fields.py",
 }
 RANK = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}

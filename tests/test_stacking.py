@@ -14,13 +14,13 @@ from obscluster.exceptions import RequestError
 from obscluster.files.records import LIST_FILE
 from obscluster.information.background import shared_rates
 from obscluster.information.cluster import cluster_by_information
-from obscluster.information.loss import error_inflation, information_loss
+from obscluster.information.loss import error_inflation, information_loss, loss_table
 from obscluster.information.scores import Scores
 from obscluster.simulate import simulate
 from obscluster.workflow.assign import assign_observations
-from obscluster.workflow.frontier import frontier, loss_table, scores_of
+from obscluster.workflow.frontier import frontier
 from obscluster.workflow.group import group_observations, write_results
-from obscluster.workflow.runs import characterise
+from obscluster.workflow.runs import characterise, scores_of
 
 TARGET = "Crab Nebula"
 TWO_GROUPS = {"grouping": {"method": "information", "n_groups": 2}}

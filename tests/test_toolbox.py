@@ -16,9 +16,9 @@ from obscluster import Grouping
 from obscluster.config import ConstraintsConfig, GroupingConfig, ScalingConfig
 from obscluster.exceptions import ObsClusterWarning, RequestError
 from obscluster.files.records import LIST_FILE
-from obscluster.grouping.toolbox import group_runs
 from obscluster.values.columns import numbers, range_of
 from obscluster.values.tolerance import parse_tolerance
+from obscluster.workflow.group import group_runs
 
 # What is asked: grouping, scaling, constraints.
 WAYS = {

@@ -29,12 +29,12 @@ if TYPE_CHECKING:
     )
     from obscluster.grouping.hierarchical import group_hierarchical, hierarchical_clustering
     from obscluster.grouping.partition import group_hdbscan, group_kmeans, group_mixture
-    from obscluster.grouping.toolbox import group_runs
     from obscluster.plots.dendrogram import plot_dendrogram
     from obscluster.plots.quality import plot_quality
     from obscluster.plots.scatter import plot_conditions, plot_features
     from obscluster.reduction import fit_reduction, reduce_groups, to_gammapy
     from obscluster.workflow.assign import assign_observations
+    from obscluster.workflow.group import group_runs
 
 sys.meta_path.insert(0, MovedModules())
 
@@ -59,7 +59,7 @@ _HOMES = {
     "group_hierarchical": "obscluster.grouping.hierarchical",
     "group_kmeans": "obscluster.grouping.partition",
     "group_mixture": "obscluster.grouping.partition",
-    "group_runs": "obscluster.grouping.toolbox",
+    "group_runs": "obscluster.workflow.group",
     "hierarchical_clustering": "obscluster.grouping.hierarchical",
     "plot_conditions": "obscluster.plots.scatter",
     "plot_dendrogram": "obscluster.plots.dendrogram",

@@ -24,6 +24,8 @@ MOVED = {
     "features.information.scores": "information.scores",
     "features.information.source": "information.source",
     "grouping.information": "information",
+    "grouping.methods": "grouping.method",
+    "grouping.toolbox": "workflow.group",
     "info": "workflow.info",
     "init": "workflow.init",
     "obs_table": "archive.obs_table",

@@ -398,9 +398,9 @@ def run_frontier(arguments: argparse.Namespace) -> int:
     from obscluster.config import make_config
     from obscluster.exceptions import RequestError
     from obscluster.views.text import describe_frontier, note_lines
-    from obscluster.workflow.frontier import frontier, scores_of, write_frontier
+    from obscluster.workflow.frontier import frontier, write_frontier
     from obscluster.workflow.group import drop_incomplete
-    from obscluster.workflow.runs import characterise, select_runs, with_features
+    from obscluster.workflow.runs import characterise, scores_of, select_runs, with_features
 
     if arguments.target is None:
         raise RequestError("frontier needs --target, where the source is")

@@ -14,9 +14,11 @@ from __future__ import annotations
 from obscluster.archive.description import ArchiveConfig, relocated
 from obscluster.config.run import (
     DEFAULT_FEATURES,
+    METHODS,
     AssessConfig,
     CountsConfig,
     FeaturesConfig,
+    GroupingConfig,
     ReportConfig,
     RunConfig,
     SourceConfig,
@@ -24,23 +26,17 @@ from obscluster.config.run import (
     read_config,
     read_description,
 )
-from obscluster.grouping.schemas import (
-    ConstraintsConfig,
-    CutConfig,
-    CutsConfig,
-    GroupingConfig,
-    HDBSCANConfig,
-    HierarchicalConfig,
-    InformationConfig,
-    KMeansConfig,
-    LabelsConfig,
-    MixtureConfig,
-    ScalingConfig,
-    SpreadConfig,
-)
+from obscluster.grouping.cuts import CutConfig, CutsConfig
+from obscluster.grouping.hierarchical import HierarchicalConfig
+from obscluster.grouping.labels import LabelsConfig
+from obscluster.grouping.method import ConstraintsConfig, MethodConfig, ScalingConfig
+from obscluster.grouping.partition import HDBSCANConfig, KMeansConfig, MixtureConfig
+from obscluster.grouping.spread import SpreadConfig
+from obscluster.information.cluster import InformationConfig
 
 __all__ = [
     "DEFAULT_FEATURES",
+    "METHODS",
     "ArchiveConfig",
     "AssessConfig",
     "ConstraintsConfig",
@@ -54,6 +50,7 @@ __all__ = [
     "InformationConfig",
     "KMeansConfig",
     "LabelsConfig",
+    "MethodConfig",
     "MixtureConfig",
     "ReportConfig",
     "RunConfig",

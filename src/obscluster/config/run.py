@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, PositiveInt, model_validator
 
@@ -15,13 +15,13 @@ from obscluster.archive.description import ArchiveConfig, SelectionConfig, reloc
 from obscluster.exceptions import ArchiveError
 from obscluster.files.description import Strict, validated
 from obscluster.files.yaml import Document, read_document
-from obscluster.grouping.schemas import (
-    ConstraintsConfig,
-    CutsConfig,
-    GroupingConfig,
-    HierarchicalConfig,
-    ScalingConfig,
-)
+from obscluster.grouping.cuts import CutsConfig
+from obscluster.grouping.hierarchical import HierarchicalConfig
+from obscluster.grouping.labels import LabelsConfig
+from obscluster.grouping.method import ConstraintsConfig, MethodConfig, ScalingConfig
+from obscluster.grouping.partition import HDBSCANConfig, KMeansConfig, MixtureConfig
+from obscluster.grouping.spread import SpreadConfig
+from obscluster.information.cluster import InformationConfig
 from obscluster.values.fields import (
     AngleEdges,
     AngleText,
@@ -34,9 +34,11 @@ from obscluster.values.fields import (
 
 __all__ = [
     "DEFAULT_FEATURES",
+    "METHODS",
     "AssessConfig",
     "CountsConfig",
     "FeaturesConfig",
+    "GroupingConfig",
     "ReportConfig",
     "RunConfig",
     "SourceConfig",
@@ -113,6 +115,26 @@ class ReportConfig(Strict):
     title: str | None = None
 
 
+GroupingConfig = Annotated[
+    HierarchicalConfig
+    | CutsConfig
+    | KMeansConfig
+    | MixtureConfig
+    | HDBSCANConfig
+    | SpreadConfig
+    | InformationConfig
+    | LabelsConfig,
+    Field(discriminator="method"),
+]
+"""All grouping methods: each is a class of the module that does it."""
+
+METHODS: dict[str, type[MethodConfig]] = {
+    config.model_fields["method"].default: config
+    for config in get_args(get_args(GroupingConfig)[0])
+}
+"""Grouping methods by name."""
+
+
 class RunConfig(Strict):
     """Everything that makes a grouping."""
 
@@ -143,35 +165,7 @@ class RunConfig(Strict):
 
     @model_validator(mode="after")
     def _fits_together(self) -> RunConfig:
-        spread = bool(self.constraints.max_spread)
-        if self.grouping.method == "spread" and not spread:
-            raise ValueError("method spread needs constraints.max_spread")
-        numbered = getattr(self.grouping, "n_groups", None) is not None
-        if spread and numbered and self.grouping.method != "information":
-            raise ValueError("max_spread finds the number of groups itself; leave n_groups out")
-        if self.grouping.method == "information":
-            if self.target is None:
-                raise ValueError("method information needs a target, where the source is")
-            asked = self.constraints
-            given = [n for n in ("per_pointing", "max_spread", "contiguous") if getattr(asked, n)]
-            given += ["short"] if asked.short != "merge" else []
-            if given:
-                raise ValueError(
-                    "method information keeps to within, and to one of min_livetime and min_runs; "
-                    f"leave {', '.join(given)} out"
-                )
-            if asked.min_livetime is not None and asked.min_runs is not None:
-                raise ValueError("method information takes min_livetime or min_runs, not both")
-        if self.grouping.method == "labels" and self.constraints != ConstraintsConfig():
-            raise ValueError("method labels takes the groups as they are; leave constraints out")
-        if self.grouping.method == "cuts" and self.scaling != ScalingConfig():
-            raise ValueError("cuts take the quantities as they are; leave scaling out")
-        adaptive = isinstance(self.grouping, CutsConfig) and any(
-            cut.adaptive for cut in self.grouping.by
-        )
-        minimum = (self.constraints.min_livetime, self.constraints.min_runs)
-        if adaptive and minimum == (None, None):
-            raise ValueError("adaptive bins need constraints.min_livetime or min_runs")
+        self.grouping.check_with(self)
         return self
 
 

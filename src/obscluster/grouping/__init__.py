@@ -22,7 +22,7 @@ epochs                           `obscluster.grouping.epochs`, or any method, co
 ===============================  ================================================================
 
 With all of them, groups can be kept from mixing values of a column, and from holding too little
-(`obscluster.grouping.constraints`). `~obscluster.grouping.toolbox.group_runs` puts method and
+(`obscluster.grouping.constraints`). `~obscluster.workflow.group.group_runs` puts method and
 constraints together; it is what the command line calls.
 
 For a joint fit of a faint source, take the information; without a source in mind, the tree or a

@@ -27,22 +27,35 @@ import re
 import warnings
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from astropy import units as u
 from astropy.table import Column, Table
 from numpy.typing import NDArray
+from pydantic import Field, PositiveInt, model_validator
 
 from obscluster.archive.quantities import QUANTITIES, column_of
 from obscluster.exceptions import ObsClusterWarning, RequestError, unknown_name
+from obscluster.features.scaling import feature_matrix
+from obscluster.files.description import Strict
 from obscluster.grouping.base import Grouping
+from obscluster.grouping.method import (
+    ConstraintsConfig,
+    Method,
+    MethodConfig,
+    Request,
+    ScalingConfig,
+    scaler,
+)
 from obscluster.grouping.rules import UNASSIGNED, Bins, Categories, Cells, texts_of
 from obscluster.values.columns import full_turn, numbers, require_numbers
 from obscluster.values.tolerance import minimum_hours
 
 __all__ = [
     "STATISTICS",
+    "CutConfig",
+    "CutsConfig",
     "adaptive_edges",
     "bin_labels",
     "bins_of",
@@ -542,3 +555,128 @@ def _number(value: Any, values: NDArray[np.float64], unit: u.UnitBase, column: s
     if not np.isfinite(number):
         raise RequestError(f"{value!r} is no value of {column}")
     return number
+
+
+_WAYS = ("cut", "edges", "quantiles", "width", "livetime", "adaptive", "categories")
+# Categories count as further apart than anything else.
+_APART = 1e3
+
+
+class CutConfig(Strict):
+    """One quantity, a feature or a column, and one way to cut it."""
+
+    column: str
+    cut: tuple[str | float, ...] | None = None
+    edges: tuple[str | float, ...] | None = None
+    quantiles: PositiveInt | tuple[float, ...] | None = None
+    width: PositiveInt | None = None
+    livetime: PositiveInt | None = None
+    adaptive: bool | None = None
+    categories: bool | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> CutConfig:
+        given = [name for name in _WAYS if getattr(self, name)]
+        if len(given) > 1:
+            raise ValueError(f"give one of {', '.join(_WAYS)}; not {' and '.join(given)}")
+        return self
+
+    @property
+    def way(self) -> tuple[str, Any]:
+        """How the quantity is cut, at the median unless told, and the value of that."""
+        name = next((name for name in _WAYS if getattr(self, name)), None)
+        return ("cut", "median") if name is None else (name, getattr(self, name))
+
+
+class CutsConfig(MethodConfig):
+    """Groups by one quantity, or by the combinations of several.
+
+    One quantity can be written in short: ``by: ZEN_PNT`` and ``edges: [...]`` beside it.
+    """
+
+    method: Literal["cuts"] = "cuts"
+    by: tuple[CutConfig, ...] = Field(min_length=1)
+
+    clusters: ClassVar[bool] = False
+    completeness: ClassVar[Literal["all", "each", "none"]] = "each"
+    resampled: ClassVar[bool] = False
+
+    def columns(self, constraints: ConstraintsConfig) -> list[tuple[str, str | None]]:
+        """See `MethodConfig`."""
+        del constraints
+        return [(cut.column, cut.way[0]) for cut in self.by]
+
+    def check_with(self, description: Any) -> None:
+        """See `MethodConfig`."""
+        if description.scaling != ScalingConfig():
+            raise ValueError("cuts take the quantities as they are; leave scaling out")
+        minimum = (description.constraints.min_livetime, description.constraints.min_runs)
+        if any(cut.adaptive for cut in self.by) and minimum == (None, None):
+            raise ValueError("adaptive bins need constraints.min_livetime or min_runs")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _in_short(cls, content: Any) -> Any:
+        if not isinstance(content, dict):
+            return content
+        by = content.get("by")
+        items = [by] if isinstance(by, str | dict) else by
+        if not isinstance(items, list | tuple):
+            return content
+        ways = {key: value for key, value in content.items() if key in _WAYS}
+        items = [{"column": item} if isinstance(item, str) else item for item in items]
+        if ways and len(items) == 1 and isinstance(items[0], dict):
+            items = [{**items[0], **ways}]
+            content = {key: value for key, value in content.items() if key not in _WAYS}
+        return {**content, "by": items}
+
+    def prepare(self, request: Request) -> Method:
+        """See `MethodConfig`."""
+        runs, asked = request.runs, request.constraints
+        columns = [(cut, _one_column(cut.column, runs.colnames)) for cut in self.by]
+        names = [column for _, column in columns]
+        if len(set(names)) < len(names):
+            raise RequestError(f"cuts by {', '.join(names)}: name each quantity once")
+
+        def axes_of(part: Table) -> list[Bins | Categories]:
+            axes: list[Bins | Categories] = []
+            for cut, column in columns:
+                way, value = cut.way
+                if way == "adaptive":
+                    value = (asked.min_livetime, asked.min_runs)
+                axes.append(
+                    categories_of(part, column)
+                    if way == "categories"
+                    else bins_of(part, column, way, value)
+                )
+            return axes
+
+        axes = axes_of(runs)
+        numeric = [axis.name for axis in axes if isinstance(axis, Bins)]
+        scale = scaler(request, numeric, ScalingConfig()) if numeric else None
+
+        def group(part: Table, _n_groups: int | None) -> Grouping:
+            method = self.by[0].way[0] if len(axes) == 1 else "cuts"
+            return group_by_cells(part, axes_of(part), method)
+
+        def positions(part: Table) -> Array:
+            X = np.zeros((len(part), 0))
+            if scale is not None:
+                X = np.nan_to_num(feature_matrix(scale(part))[0])
+            for axis in axes:
+                if isinstance(axis, Categories):
+                    texts = texts_of(part, axis.name)
+                    one_hot = np.array([[text == value for value in axis.values] for text in texts])
+                    X = np.hstack([X, _APART * one_hot])
+            return X
+
+        return Method(group, positions)
+
+
+def _one_column(name: str, colnames: Sequence[str]) -> str:
+    columns = [c for c in colnames if c == name or c.startswith(f"{name}@")]
+    if not columns:
+        raise RequestError(unknown_name("column", name, colnames))
+    if len(columns) > 1:
+        raise RequestError(f"{name} at several energies; give one, such as {columns[0]}")
+    return columns[0]

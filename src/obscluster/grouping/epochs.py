@@ -17,12 +17,17 @@ from math import isqrt, sqrt
 from typing import Any
 
 import numpy as np
+from astropy.table import QTable, Table
 from numpy.typing import ArrayLike, NDArray
+from scipy.cluster.hierarchy import fcluster
 
 from obscluster.exceptions import RequestError, unknown_name
+from obscluster.features.scaling import feature_matrix
+from obscluster.grouping.base import Grouping
+from obscluster.grouping.method import missing_features, nothing_differs, times_of
 from obscluster.grouping.rules import UNASSIGNED
 
-__all__ = ["chain_linkage", "contiguous_stretches", "segment"]
+__all__ = ["chain_linkage", "contiguous_stretches", "group_in_time", "segment"]
 
 # (Number of runs)^2 x (number of epochs) that are searched in full.
 _EXACT_WORK = 4_000_000_000
@@ -299,3 +304,47 @@ def _merge_chain(X: NDArray[np.float64], method: str) -> list[tuple[int, int, fl
                 entry = links.height(before[boundary], boundary, after[boundary])
                 heapq.heappush(heap, (entry, boundary, version[boundary]))
     return merges
+
+
+def group_in_time(scaled: QTable, part: Table, n_groups: int | None, method: str) -> Grouping:
+    """Epochs by scaled features: a tree in which only neighbours in time merge, or the best epochs.
+
+    Parameters
+    ----------
+    scaled : `~astropy.table.QTable`
+        Scaled features.
+    part : `~astropy.table.Table`
+        The same runs with their times.
+    n_groups : int or None
+        Number of epochs, 1 for None.
+    method : str
+        Linkage of the tree, or "segments" for the epochs with the least sum of squares.
+    """
+    X, names = feature_matrix(scaled)
+    complete = np.flatnonzero(np.isfinite(X).all(axis=1))
+    if not 1 <= (n_groups or 1) <= len(complete):
+        raise RequestError(f"{n_groups} groups asked of {len(complete)} runs; ask for fewer")
+    times = times_of(part)[complete]
+    obs_ids = np.asarray(scaled["obs_id"])
+    labels = np.full(len(X), UNASSIGNED, dtype=np.int64)
+    tree = None
+    remarks = nothing_differs(X[complete], names)
+    n_groups = 1 if remarks else n_groups
+    # Runs that begin together are told apart by their number.
+    order = np.lexsort([obs_ids[complete], times])
+    ranks = np.empty(len(order))
+    ranks[order] = np.arange(len(order))
+    if method == "segments":
+        labels[complete] = segment(X[complete], ranks, n_groups or 1)
+    else:
+        tree = chain_linkage(X[complete], ranks, method)
+        labels[complete] = fcluster(tree, n_groups or 1, "maxclust") if len(tree) else 1
+    parameters = {
+        "method": "kmeans" if method == "segments" else "hierarchical",
+        "linkage": {"method": method},
+        "features": names,
+    }
+    first = sorted(range(1, labels.max() + 1), key=lambda k: ranks[labels[complete] == k].min())
+    reasons = missing_features(scaled)
+    grouping = Grouping(obs_ids, labels, tree, parameters, reasons=reasons, remarks=remarks)
+    return grouping.relabelled({old: new for new, old in enumerate(first, start=1)})

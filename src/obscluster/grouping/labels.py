@@ -17,20 +17,33 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from astropy.table import Table
 from numpy.typing import NDArray
+from pydantic import Field
 
+from obscluster.archive.store import DataStore
 from obscluster.exceptions import RequestError
 from obscluster.features.scaling import feature_matrix
 from obscluster.files.records import LARGEST
+from obscluster.files.yaml import read_text
 from obscluster.grouping.base import Grouping
+from obscluster.grouping.method import (
+    ConstraintsConfig,
+    Method,
+    MethodConfig,
+    Request,
+    positions_by,
+    scaler,
+)
 from obscluster.grouping.rules import UNASSIGNED, NearestRun
 
-__all__ = ["Labelled", "group_by_labels", "parse_labels"]
+__all__ = ["Labelled", "LabelsConfig", "group_by_labels", "parse_labels", "read_labels"]
 
+_MOST_LABELS = 20_000_000
 _EXPECTED = "expected a header with OBS_ID and label, and a line such as 33787,1 for each run"
 
 
@@ -39,6 +52,60 @@ class Labelled(NamedTuple):
 
     label: int
     line: int
+
+
+class LabelsConfig(MethodConfig):
+    """Groups that somebody made by hand, see `obscluster.grouping.labels`."""
+
+    method: Literal["labels"] = "labels"
+    file: str = Field(min_length=1)
+
+    clusters: ClassVar[bool] = False
+    completeness: ClassVar[Literal["all", "each", "none"]] = "none"
+    resampled: ClassVar[bool] = False
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """See `MethodConfig`."""
+        return (self.file,)
+
+    def check_with(self, description: Any) -> None:
+        """See `MethodConfig`."""
+        if description.constraints != ConstraintsConfig():
+            raise ValueError("method labels takes the groups as they are; leave constraints out")
+
+    def check_archive(self, data_store: DataStore) -> None:
+        """See `MethodConfig`."""
+        path = Path(self.file)
+        known = set(np.asarray(data_store.obs_table["OBS_ID"]).tolist())
+        for obs_id, labelled in read_labels(path).items():
+            if obs_id not in known:
+                raise RequestError(
+                    f"{path.name}, line {labelled.line}: the archive has no run {obs_id}; expected "
+                    f"those of {data_store.base_dir}"
+                )
+
+    def prepare(self, request: Request) -> Method:
+        """See `MethodConfig`."""
+        path = Path(self.file)
+        labels, scale = read_labels(path), scaler(request, request.names, request.scaling)
+
+        def group(part: Table, _n_groups: int | None) -> Grouping:
+            return group_by_labels(scale(part), labels, path.name)
+
+        return Method(group, positions_by(scale), constrained=True)
+
+
+def read_labels(path: Path) -> dict[int, Labelled]:
+    """Labels of runs from a file, see `obscluster.grouping.labels`.
+
+    Raises
+    ------
+    RequestError
+        If the file cannot be read, or a line is not usable; the message names it.
+    """
+    content = read_text(path, _MOST_LABELS, f"labels {path}", "a file of labels")
+    return parse_labels(content.splitlines(), path.name)
 
 
 def parse_labels(lines: Sequence[str], name: str) -> dict[int, Labelled]:

@@ -12,23 +12,101 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from astropy.table import Table
 from numpy.typing import NDArray
+from pydantic import Field, PositiveInt
 
 from obscluster.exceptions import ObsClusterWarning, RequestError
-from obscluster.features.scaling import feature_matrix, is_constant
+from obscluster.features.scaling import feature_matrix
 from obscluster.grouping.base import Grouping
-from obscluster.grouping.hierarchical import missing_features
+from obscluster.grouping.epochs import group_in_time
+from obscluster.grouping.method import (
+    Method,
+    MethodConfig,
+    Request,
+    missing_features,
+    nothing_differs,
+    positions_by,
+    scaler,
+)
 from obscluster.grouping.rules import UNASSIGNED, Mixture, NearestCentroid, NearestRun, Rule
+from obscluster.values.fields import Number
 
-__all__ = ["group_hdbscan", "group_kmeans", "group_mixture", "nothing_differs"]
+__all__ = [
+    "HDBSCANConfig",
+    "KMeansConfig",
+    "MixtureConfig",
+    "group_hdbscan",
+    "group_kmeans",
+    "group_mixture",
+]
 
 Array = NDArray[np.float64]
 Labels = NDArray[np.int64]
 Scaling = Any
+
+
+class KMeansConfig(MethodConfig):
+    """Compact groups around centres."""
+
+    method: Literal["kmeans"] = "kmeans"
+    n_groups: Number = None
+    n_init: PositiveInt = 20
+    random_state: int = Field(default=0, ge=0, lt=2**32)
+
+    def prepare(self, request: Request) -> Method:
+        """See `MethodConfig`."""
+        scale = scaler(request, request.names, request.scaling)
+
+        def group(part: Table, n_groups: int | None) -> Grouping:
+            scaled = scale(part)
+            if request.constraints.contiguous:
+                return group_in_time(scaled, part, n_groups, "segments")
+            return group_kmeans(scaled, n_groups or 1, self.n_init, self.random_state)
+
+        return Method(group, positions_by(scale), numbered=True, in_time=True)
+
+
+class MixtureConfig(MethodConfig):
+    """Components of a Gaussian mixture."""
+
+    method: Literal["mixture"] = "mixture"
+    n_groups: Number = None
+    covariance_type: Literal["full", "tied", "diag", "spherical"] = "full"
+    n_init: PositiveInt = 10
+    random_state: int = Field(default=0, ge=0, lt=2**32)
+
+    def prepare(self, request: Request) -> Method:
+        """See `MethodConfig`."""
+        scale = scaler(request, request.names, request.scaling)
+
+        def group(part: Table, n_groups: int | None) -> Grouping:
+            options = (self.covariance_type, self.n_init, self.random_state)
+            return group_mixture(scale(part), n_groups or 1, *options)
+
+        return Method(group, positions_by(scale), numbered=True)
+
+
+class HDBSCANConfig(MethodConfig):
+    """Dense regions, and noise."""
+
+    method: Literal["hdbscan"] = "hdbscan"
+    cluster_runs: int = Field(default=5, ge=2)
+    neighbours: PositiveInt | None = None
+    epsilon: float = Field(default=0.0, ge=0)
+
+    def prepare(self, request: Request) -> Method:
+        """See `MethodConfig`."""
+        scale = scaler(request, request.names, request.scaling)
+
+        def group(part: Table, _n_groups: int | None) -> Grouping:
+            options = (self.cluster_runs, self.neighbours, self.epsilon)
+            return group_hdbscan(scale(part), *options)
+
+        return Method(group, positions_by(scale))
 
 
 def group_kmeans(
@@ -260,23 +338,6 @@ def _complete(features: Table) -> tuple[NDArray[np.int64], Array, list[str]]:
     # In the order of the identifiers, so that the labels do not depend on that of the rows.
     complete = complete[np.argsort(np.asarray(features["obs_id"])[complete], kind="stable")]
     return complete, X[complete], names
-
-
-def nothing_differs(X: Array, names: list[str]) -> list[str]:
-    """Remark, and warning, that all runs are the same; none if they are not.
-
-    Parameters
-    ----------
-    X : `~numpy.ndarray`
-        Scaled features, shape (n_obs, n_features).
-    names : list of str
-        What they are called.
-    """
-    if len(X) < 2 or not all(is_constant(column) for column in X.T):
-        return []
-    text = f"nothing distinguishes the {len(X)} runs: {', '.join(names)} do not vary"
-    warnings.warn(f"{text}; all are in one group", ObsClusterWarning, stacklevel=4)
-    return [text]
 
 
 def _in_order(centers: Array) -> Array:

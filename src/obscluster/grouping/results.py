@@ -21,16 +21,13 @@ from obscluster.files.records import (
     text,
     whole,
 )
-from obscluster.files.yaml import read_text
 from obscluster.gadf.index import write_index
 from obscluster.grouping.base import RECORD_FILE, Grouping
-from obscluster.grouping.labels import Labelled, parse_labels
 from obscluster.grouping.rules import UNASSIGNED
 
-__all__ = ["read_grouping", "read_labels", "write_obs_index", "write_run_lists"]
+__all__ = ["read_grouping", "write_obs_index", "write_run_lists"]
 
 # Of a million runs.
-_MOST_LABELS = 20_000_000
 _GROUP = mapping({}, {"kind": mapping_of(text, key=text)})
 _TEXTS = optional(mapping_of(text, key=text))
 # What readers of a grouping take from groups.yaml, beside what the grouping does.
@@ -86,18 +83,6 @@ def read_grouping(
     if len(set(clustered)) < len(clustered):
         raise ArchiveError(f"{directory / RECORD_FILE}: clustered: names a feature twice")
     return grouping, record, features, directory
-
-
-def read_labels(path: Path) -> dict[int, Labelled]:
-    """Labels of runs from a file, see `obscluster.grouping.labels`.
-
-    Raises
-    ------
-    RequestError
-        If the file cannot be read, or a line is not usable; the message names it.
-    """
-    content = read_text(path, _MOST_LABELS, f"labels {path}", "a file of labels")
-    return parse_labels(content.splitlines(), path.name)
 
 
 def write_run_lists(directory: Path, grouping: Grouping) -> list[str]:

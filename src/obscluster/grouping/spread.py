@@ -25,18 +25,35 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal
 
 import numpy as np
+from astropy.table import Table
 from numpy.typing import ArrayLike, NDArray
 
 from obscluster.exceptions import RequestError
-from obscluster.grouping.rules import UNASSIGNED
-from obscluster.values.columns import range_of
+from obscluster.features.scaling import feature_matrix, period_of
+from obscluster.grouping.base import Grouping
+from obscluster.grouping.method import (
+    ConstraintsConfig,
+    Method,
+    MethodConfig,
+    Request,
+    ScalingConfig,
+    missing_features,
+    positions_by,
+    scaler,
+    times_of,
+    tolerances_of,
+)
+from obscluster.grouping.rules import UNASSIGNED, NearestRun
+from obscluster.values.columns import numbers, range_of
 from obscluster.values.tolerance import Tolerance
 
 __all__ = [
     "Axis",
     "Space",
+    "SpreadConfig",
     "axis_of",
     "cover_line",
     "cover_points",
@@ -707,3 +724,76 @@ def split_groups(
         split[rows] = np.where(parts == UNASSIGNED, UNASSIGNED, parts + n_groups)
         n_groups += max(0, int(parts.max()))
     return split
+
+
+class SpreadConfig(MethodConfig):
+    """The fewest groups that keep to ``constraints.max_spread``."""
+
+    method: Literal["spread"] = "spread"
+
+    clusters: ClassVar[bool] = False
+    resampled: ClassVar[bool] = False
+
+    def columns(self, constraints: ConstraintsConfig) -> list[tuple[str, str | None]]:
+        """See `MethodConfig`."""
+        return [(name, None) for name in constraints.max_spread]
+
+    def check_with(self, description: Any) -> None:
+        """See `MethodConfig`."""
+        if not description.constraints.max_spread:
+            raise ValueError("method spread needs constraints.max_spread")
+
+    def prepare(self, request: Request) -> Method:
+        """See `MethodConfig`."""
+        columns = list(tolerances_of(request.runs, request.constraints))
+        tolerances = request.constraints.max_spread
+        scale = scaler(request, columns, ScalingConfig(method="tolerance", tolerances=tolerances))
+
+        def group(part: Table, _n_groups: int | None) -> Grouping:
+            tolerances = tolerances_of(part, request.constraints)
+            values = np.column_stack([numbers(part[name]) for name in columns])
+            periods = [period_of(name, part[name]) for name in columns]
+            order = np.argsort(np.asarray(part["obs_id"]), kind="stable")
+            labels = np.empty(len(part), dtype=np.int64)
+            limits = list(tolerances.values())
+            if request.constraints.contiguous:
+                labels[order] = _fewest_epochs(
+                    values[order], times_of(part)[order], limits, periods
+                )
+            else:
+                labels[order] = fewest_groups(values[order], limits, periods, columns)
+            scaled = scale(part)
+            X, scaled_names = feature_matrix(scaled)
+            return Grouping(
+                np.asarray(part["obs_id"]),
+                labels,
+                None,
+                {"method": "spread", "features": columns},
+                rule=NearestRun.fit(scaled.meta["scaling"], scaled_names, X, labels, width=1.0),
+                reasons=missing_features(scaled),
+            )
+
+        return Method(group, positions_by(scale), in_time=True)
+
+
+def _fewest_epochs(
+    values: NDArray[np.float64],
+    times: NDArray[np.float64],
+    tolerances: Sequence[Tolerance],
+    periods: Sequence[float | None],
+) -> NDArray[np.int64]:
+    """Each epoch goes on for as long as all features keep to their tolerances."""
+    labels = np.full(len(times), UNASSIGNED, dtype=np.int64)
+    label, begin = 0, 0
+    complete = np.flatnonzero(np.isfinite(values).all(axis=1))
+    rows = complete[np.argsort(times[complete], kind="stable")]
+    for end in range(len(rows)):
+        members = values[rows[begin : end + 1]]
+        keeps = all(
+            within_tolerance(column, tolerance, period)
+            for column, tolerance, period in zip(members.T, tolerances, periods, strict=True)
+        )
+        if not keeps or label == 0:
+            label, begin = label + 1, end
+        labels[rows[end]] = label
+    return labels

@@ -1,24 +1,39 @@
-"""Grouping by information loss, as a user calls it."""
+"""The method ``information``: groups that lose least information on a source."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
+from astropy import units as u
+from astropy.table import Table
 from numpy.typing import ArrayLike, NDArray
+from pydantic import Field, model_validator
 
 from obscluster.exceptions import ObsClusterWarning, RequestError
+from obscluster.features.scaling import feature_matrix
 from obscluster.grouping import UNASSIGNED
 from obscluster.grouping.base import Grouping
+from obscluster.grouping.cuts import categories_of
+from obscluster.grouping.method import (
+    Method,
+    MethodConfig,
+    Request,
+    scaled_features,
+)
+from obscluster.grouping.rules import Cells, NearestRun, column_of
 from obscluster.information.agglomeration import Merges, agglomerate_many, as_linkage, in_order
 from obscluster.information.loss import Sums, error_inflation, information_loss, kept
 from obscluster.information.refinement import Limits, best_partitions, loss_of
 from obscluster.information.scores import Scores
+from obscluster.values.columns import numbers
+from obscluster.values.fields import Fraction
+from obscluster.values.tolerance import minimum_hours
 
-__all__ = ["cluster_by_information", "information_partitions"]
+__all__ = ["InformationConfig", "cluster_by_information", "information_partitions"]
 
 Ints = NDArray[np.int64]
 
@@ -29,6 +44,114 @@ _MAX_ALL = 50
 # A pre-merge that loses more than this is warned of.
 _PRE_MERGE_BUDGET = 1e-4
 _ROUNDING = 1e-12
+
+
+class InformationConfig(MethodConfig):
+    """Groups that lose least information on ``source``: a number, or the fewest within a loss."""
+
+    method: Literal["information"] = "information"
+    n_groups: Annotated[int | None, Field(ge=1)] = None
+    max_loss: Fraction | None = None
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> InformationConfig:
+        if (self.n_groups is None) == (self.max_loss is None):
+            raise ValueError("give either n_groups or max_loss, such as 1%")
+        return self
+
+    completeness: ClassVar[Literal["all", "each", "none"]] = "none"
+    resampled: ClassVar[bool] = False
+    needs_scores: ClassVar[bool] = True
+
+    @property
+    def numbered(self) -> bool:
+        """See `~obscluster.grouping.method.MethodConfig`."""
+        return False
+
+    def check_with(self, description: Any) -> None:
+        """See `~obscluster.grouping.method.MethodConfig`."""
+        constraints = description.constraints
+        if description.target is None:
+            raise ValueError("method information needs a target, where the source is")
+        given = [n for n in ("per_pointing", "max_spread", "contiguous") if getattr(constraints, n)]
+        given += ["short"] if constraints.short != "merge" else []
+        if given:
+            raise ValueError(
+                "method information keeps to within, and to one of min_livetime and min_runs; "
+                f"leave {', '.join(given)} out"
+            )
+        if constraints.min_livetime is not None and constraints.min_runs is not None:
+            raise ValueError("method information takes min_livetime or min_runs, not both")
+
+    def prepare(self, request: Request) -> Method:
+        """See `~obscluster.grouping.method.MethodConfig`.
+
+        New runs find their group by the features: that of the most similar run.
+        """
+        if request.scores is None:
+            raise RequestError("method information needs the expected counts of a source (scores)")
+        runs, asked = request.runs, request.constraints
+        places = {obs_id: i for i, obs_id in enumerate(request.scores.obs_ids.tolist())}
+        unknown = [i for i in runs["obs_id"].tolist() if i not in places]
+        if unknown:
+            raise RequestError(f"scores: no expected counts of run {unknown[0]}")
+        scores = request.scores.select(np.array([places[i] for i in runs["obs_id"].tolist()]))
+        weights, least = None, 0.0
+        if asked.min_runs is not None:
+            weights, least = np.ones(len(runs)), float(asked.min_runs)
+        elif asked.min_livetime is not None:
+            name = "livetime" if "livetime" in runs.colnames else "LIVETIME"
+            weights = np.nan_to_num(numbers(column_of(runs, name), u.h))
+            least = minimum_hours(asked.min_livetime)
+        strata = None
+        if asked.within:
+            cells, _ = Cells(tuple(categories_of(runs, c) for c in asked.within), {}).cells(runs)
+            strata = np.unique(cells, axis=0, return_inverse=True)[1].reshape(-1)
+
+        def group(part: Table, _n_groups: int | None) -> Grouping:
+            grouping = cluster_by_information(
+                scores,
+                self.n_groups,
+                self.max_loss,
+                within=strata,
+                weights=weights,
+                min_weight=least,
+                fit_background=request.fit_background,
+            )
+            outside = zip(grouping.obs_ids.tolist(), grouping.labels, scores.notes, strict=True)
+            return replace(
+                grouping,
+                rule=_nearest_run(request, part, grouping.labels),
+                reasons={
+                    obs_id: note or "its part holds less than the minimum"
+                    for obs_id, label, note in outside
+                    if label == UNASSIGNED
+                },
+                remarks=[_remark(grouping)],
+            )
+
+        return Method(group, lambda part: np.zeros((len(part), 0)), constrained=True)
+
+
+def _nearest_run(request: Request, runs: Table, labels: Ints) -> NearestRun | None:
+    """The group of the run with the most similar features; None if no run has them."""
+    scaled = scaled_features(runs, request.names, request.scaling)
+    X, names = feature_matrix(scaled)
+    if not np.isfinite(X).all(axis=1).any():
+        return None
+    return NearestRun.fit(scaled.meta["scaling"], names, X, labels)
+
+
+def _remark(grouping: Grouping) -> str:
+    """What the grouping loses, in a sentence."""
+    loss, before = (grouping.parameters[name] for name in ("loss", "pre_merge_loss"))
+    groups = "1 group" if grouping.n_groups == 1 else f"{grouping.n_groups} groups"
+    inflation = grouping.parameters["error_inflation"]
+    text = ", ".join(f"{name} {value:.2%}" for name, value in inflation.items())
+    remark = f"stacking into {groups} loses {loss:.2%} of the information; errors grow: {text}"
+    if before > 0:
+        remark += f"; at most {before:.4%} by runs merged beforehand, as there are many"
+    return remark
 
 
 @dataclass(frozen=True)

@@ -33,23 +33,31 @@ If the normalisation of the background is fitted for each group, ``T`` is less b
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from astropy import units as u
+from astropy.table import QTable
 from numpy.typing import ArrayLike, NDArray
 
+from obscluster.archive.kinds import KEEP_APART, Kind, check_stackable
 from obscluster.exceptions import RequestError, unknown_name
+from obscluster.grouping.rules import UNASSIGNED
 from obscluster.information.scores import Scores
 
 __all__ = [
     "LossSummary",
     "Sums",
+    "compared_groupings",
     "error_inflation",
     "fisher_matrix",
     "information_loss",
     "kept",
     "kept_with",
     "loss_summary",
+    "loss_table",
     "reference_matrix",
     "sums_of",
     "sums_without",
@@ -245,7 +253,7 @@ def _matrices(
     numbers = _as_labels(scores, labels)
     nowhere = numbers == _UNASSIGNED
     if unassigned == "apart":
-        # Labels that nobody else has.
+        # NDArray[np.int64] that nobody else has.
         numbers = np.where(nowhere, numbers.max(initial=0) + 1 + np.arange(len(numbers)), numbers)
         nowhere = np.zeros(len(numbers), dtype=bool)
     counted = scores.usable & ~nowhere
@@ -469,3 +477,71 @@ def _blockwise(sums: Sums, one: Sums | None) -> Array:
             part -= np.einsum("np,np->n", mixed, mixed) / np.where(norm > 0, norm, np.inf)
         parts[rows] = part
     return parts
+
+
+def loss_table(
+    scores: Scores, groupings: Mapping[str, NDArray[np.int64]], fit_background: bool = False
+) -> QTable:
+    """What several groupings lose.
+
+    Parameters
+    ----------
+    scores : `~obscluster.information.scores.Scores`
+        Expected counts of the runs.
+    groupings : mapping
+        Name to the labels of the runs, in the order of the scores.
+    fit_background : bool
+        Fit the normalisation of the background of each group.
+
+    Returns
+    -------
+    table : `~astropy.table.QTable`
+        ``grouping``, ``n_groups``, ``loss``, ``lost_time`` (the loss in observing time), and for
+        each parameter its ``<name> error`` and ``<name> inflation``.
+    """
+    rows = []
+    for name, labels in groupings.items():
+        summary = loss_summary(scores, labels, fit_background)
+        row: dict[str, Any] = {
+            "grouping": name,
+            "n_groups": summary.n_groups,
+            "loss": summary.loss,
+            "lost_time": summary.lost_time / 3600 * u.h,
+        }
+        for parameter in scores.names:
+            row[f"{parameter} error"] = summary.errors[parameter]
+            row[f"{parameter} inflation"] = summary.inflation[parameter]
+        rows.append(row)
+    return QTable(rows=rows)
+
+
+def compared_groupings(
+    kinds: Mapping[int, Kind], obs_ids: NDArray[np.int64], labels: NDArray[np.int64]
+) -> dict[str, NDArray[np.int64]]:
+    """What the loss of a grouping is compared with: everything stacked, where that may be.
+
+    Parameters
+    ----------
+    kinds : mapping
+        Kinds of the runs.
+    obs_ids, labels : `~numpy.ndarray`
+        The runs and their groups, -1 for none, shape (n_obs,).
+
+    Returns
+    -------
+    groupings : dict
+        ``these groups`` and, unless the runs are of several kinds, ``all stacked``, for
+        `loss_table`.
+
+    Raises
+    ------
+    RequestError
+        If a group holds runs that may not be stacked.
+    """
+    groups = {f"group_{k}": obs_ids[labels == k].tolist() for k in np.unique(labels[labels > 0])}
+    check_stackable(kinds, groups, KEEP_APART)
+    groupings = {"these groups": labels}
+    with suppress(RequestError):
+        check_stackable(kinds, {"all": obs_ids[labels != UNASSIGNED].tolist()}, "")
+        groupings["all stacked"] = np.where(labels == UNASSIGNED, UNASSIGNED, 1)
+    return groupings

@@ -19,7 +19,7 @@ from obscluster.features.scaling import feature_names
 from obscluster.gadf.keywords import NUMBERS
 from obscluster.grouping import UNASSIGNED
 from obscluster.grouping.base import Grouping
-from obscluster.grouping.methods import TIME
+from obscluster.grouping.method import TIME
 from obscluster.grouping.rules import Bins, Cells
 from obscluster.plots.dendrogram import plot_dendrogram
 from obscluster.plots.quality import plot_quality

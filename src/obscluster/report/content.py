@@ -34,7 +34,7 @@ from obscluster.features.curves import IrfCurves
 from obscluster.features.scaling import period_of
 from obscluster.grouping import UNASSIGNED
 from obscluster.grouping.base import Grouping
-from obscluster.grouping.methods import TIME
+from obscluster.grouping.method import TIME
 from obscluster.plots.style import Label, group_style
 from obscluster.values.columns import full_turn, is_numeric, numbers, range_of
 

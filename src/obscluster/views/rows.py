@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from obscluster.archive.obs_table import livetime_text
 from obscluster.features.scaling import period_of
 from obscluster.grouping.base import Grouping
-from obscluster.grouping.methods import TIME
+from obscluster.grouping.method import TIME
 from obscluster.values.columns import range_of
 
 __all__ = ["group_rows", "loss_rows", "outlier_texts", "quality_rows", "worst_rows"]

@@ -31,7 +31,6 @@ from obscluster.config import (
     ConstraintsConfig,
     FeaturesConfig,
     RunConfig,
-    ScalingConfig,
     SourceConfig,
     make_config,
     relocated,
@@ -41,15 +40,15 @@ from obscluster.features.scaling import feature_matrix
 from obscluster.files.output import results_directory
 from obscluster.gadf.remote import is_url
 from obscluster.grouping.base import RECORD_FILE, Grouping
-from obscluster.grouping.methods import METHODS, Request, scaled_features
+from obscluster.grouping.method import Request, scaled_features
 from obscluster.grouping.results import read_grouping
-from obscluster.grouping.toolbox import group_runs
+from obscluster.information.loss import compared_groupings, loss_table
 from obscluster.information.scores import Scores
 from obscluster.information.source import make_source
 from obscluster.parallel.engine import Progress
 from obscluster.views.notebook import assessment_html
-from obscluster.workflow.frontier import compared_groupings, loss_table, scores_of
-from obscluster.workflow.runs import characterise
+from obscluster.workflow.group import group_runs
+from obscluster.workflow.runs import characterise, scores_of
 
 __all__ = ["Assessment", "assess_grouping", "scores_of_grouping", "write_assessment"]
 
@@ -161,12 +160,10 @@ def assess_grouping(
             grouping, empty, empty, empty, None, empty, None, losses, {}, archive, unread
         )
     features = table[["obs_id", *names]]
-    scaling = ScalingConfig() if config.grouping.method == "cuts" else config.scaling
-    scaled = scaled_features(features, names, scaling)
+    scaled = scaled_features(features, names, config.scaling)
     n_complete = int(np.isfinite(feature_matrix(scaled)[0]).all(axis=1).sum())
     labels: dict[int, NDArray[np.int64]] = {grouping.n_groups: grouping.labels}
-    numbered = config.grouping.method in ("hierarchical", "kmeans", "mixture")
-    numbered = numbered and not _has_threshold(config)
+    numbered = config.grouping.numbered
     if numbered:
         numbers = range(1, min(max_groups, n_complete) + 1)
         for n in numbers if progress is None else progress(numbers, len(numbers), "groups"):
@@ -268,7 +265,7 @@ def scores_of_grouping(
     archive = relocated(asked.get("archive"), record.get("archive"))
     given["archive"] = relocated(archive, given.get("archive"))
     config = make_config({**asked, **given})
-    if config.source is None and config.grouping.method != "information":
+    if config.source is None and not config.grouping.needs_scores:
         return None
     if config.target is None:
         raise RequestError("the lost information needs a target (--target), where the source is")
@@ -319,10 +316,6 @@ def prediction_of(source: Mapping[str, Any], scores: Scores) -> dict[str, Any]:
     }
 
 
-def _has_threshold(config: RunConfig) -> bool:
-    return getattr(config.grouping, "threshold", None) is not None
-
-
 def _group(config: RunConfig, features: QTable, names: list[str], n_groups: int) -> Grouping:
     """Groups of the method, of a number, without constraints."""
     method = config.grouping.model_copy(update={"n_groups": n_groups})
@@ -336,12 +329,8 @@ def _stability(
     config: RunConfig, features: QTable, names: list[str], grouping: Grouping, n_resamples: int
 ) -> Stability | None:
     """Stability of the method; None for cuts, whose groups do not depend on the other runs."""
-    method = config.grouping.method
-    if (
-        n_resamples == 0
-        or method in ("cuts", "spread", "information", "labels")
-        or config.constraints.max_spread
-    ):
+    method = config.grouping
+    if n_resamples == 0 or not method.resampled or config.constraints.max_spread:
         return None
     scaled = scaled_features(features, names, config.scaling)
     columns = [name for name in scaled.colnames if name != "obs_id"]
@@ -351,8 +340,8 @@ def _stability(
 
     def group(table: QTable) -> Grouping:
         request = Request(table, tuple(columns), plain, ConstraintsConfig())
-        number = grouping.n_groups if hasattr(config.grouping, "n_groups") else None
-        return METHODS[method](request, config.grouping).group(table, number)
+        number = grouping.n_groups if hasattr(method, "n_groups") else None
+        return method.prepare(request).group(table, number)
 
     try:
         return stability(scaled, group, n_resamples)

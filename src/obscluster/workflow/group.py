@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,27 +14,41 @@ from astropy.table import QTable, Table
 from obscluster.archive.kinds import KEEP_APART, check_stackable, joined
 from obscluster.archive.obs_table import LIVETIME, ObservationTable, livetimes
 from obscluster.archive.store import DataStore
-from obscluster.config import InformationConfig, LabelsConfig, RunConfig
-from obscluster.exceptions import ObsClusterWarning, RequestError, SkippedRunWarning
+from obscluster.config import METHODS, RunConfig
+from obscluster.exceptions import ObsClusterWarning, RequestError, SkippedRunWarning, unknown_name
 from obscluster.features.scaling import feature_matrix
 from obscluster.features.table import count_notes
+from obscluster.files.description import validated
 from obscluster.files.output import results_directory
 from obscluster.files.records import checksum, versions
 from obscluster.grouping import UNASSIGNED
 from obscluster.grouping.base import Grouping, write_grouping
-from obscluster.grouping.labels import group_by_labels
-from obscluster.grouping.methods import scaled_features
-from obscluster.grouping.results import read_labels, write_obs_index, write_run_lists
-from obscluster.grouping.toolbox import group_runs
+from obscluster.grouping.constrained import group_constrained
+from obscluster.grouping.method import (
+    ConstraintsConfig,
+    MethodConfig,
+    Request,
+    ScalingConfig,
+    scaled_features,
+)
+from obscluster.grouping.results import write_obs_index, write_run_lists
+from obscluster.information.scores import Scores
 from obscluster.parallel.engine import Progress
 from obscluster.values.columns import numbers
 from obscluster.views.notebook import result_html
-from obscluster.workflow.runs import Runs, characterise, select_runs, with_features
+from obscluster.workflow.runs import Runs, characterise, scores_of, select_runs, with_features
 
 if TYPE_CHECKING:
     from obscluster.assessment import Suggestion
 
-__all__ = ["GroupResult", "drop_incomplete", "group_observations", "recorded", "write_results"]
+__all__ = [
+    "GroupResult",
+    "drop_incomplete",
+    "group_observations",
+    "group_runs",
+    "recorded",
+    "write_results",
+]
 
 FEATURES_FILE = "features.ecsv"
 # Numbers of groups that are tried for n_groups: auto.
@@ -97,6 +111,67 @@ class GroupResult:
         return result_html(self.grouping, self.features, hours, self.cut_flow)
 
 
+def group_runs(
+    runs: QTable,
+    names: Sequence[str],
+    grouping: MethodConfig | str = "hierarchical",
+    scaling: ScalingConfig | None = None,
+    constraints: ConstraintsConfig | None = None,
+    scores: Scores | None = None,
+    fit_background: bool = False,
+) -> Grouping:
+    """Group runs by any method, under any constraints.
+
+    Parameters
+    ----------
+    runs : `~astropy.table.QTable`
+        Runs with ``obs_id``, features in units, and the columns that cuts and constraints name:
+        ``livetime`` or ``LIVETIME`` for a minimum livetime, ``RA_PNT`` and ``DEC_PNT`` for one per
+        pointing, ``mjd`` for groups that are contiguous in time.
+    names : sequence of str
+        Which columns to cluster by; cuts name theirs themselves.
+    grouping : `~obscluster.grouping.method.MethodConfig` or str
+        Method and its options, such as `~obscluster.config.KMeansConfig`, or the name of a method
+        with its default options; default: "hierarchical".
+    scaling : `~obscluster.config.ScalingConfig`, optional
+        How much a difference counts.
+    constraints : `~obscluster.config.ConstraintsConfig`, optional
+        What groups must keep to.
+    scores : `~obscluster.information.scores.Scores`, optional
+        Expected counts of a source in the runs, which the method "information" needs.
+    fit_background : bool
+        For that method: a fit finds the normalisation of the background of each group.
+
+    Returns
+    -------
+    grouping : `~obscluster.grouping.base.Grouping`
+        The groups; ``remarks`` say what constraints did.
+
+    Raises
+    ------
+    RequestError
+        If a name or value is not usable, or the constraints cannot be met.
+
+    Examples
+    --------
+    >>> from astropy.table import QTable
+    >>> runs = QTable({"obs_id": [1, 2, 3], "zenith": [10.0, 11.0, 40.0]})
+    >>> group_runs(runs, ["zenith"], "kmeans").labels
+    array([1, 1, 2])
+    """
+    if isinstance(grouping, str):
+        if grouping not in METHODS:
+            raise RequestError(unknown_name("method", grouping, METHODS))
+        grouping = validated(METHODS[grouping], {})
+    asked = ConstraintsConfig() if constraints is None else constraints
+    # In the order of the identifiers, so that nothing depends on that of the rows.
+    order = np.argsort(np.asarray(runs["obs_id"]), kind="stable")
+    request = Request(
+        runs[order], tuple(names), scaling or ScalingConfig(), asked, scores, fit_background
+    )
+    return group_constrained(request, grouping).reordered(np.argsort(order, kind="stable"))
+
+
 def group_observations(
     config: RunConfig, progress: Progress | None = None, runs: Runs | None = None
 ) -> GroupResult:
@@ -121,32 +196,38 @@ def group_observations(
     RequestError
         If the archive cannot be read, the selection leaves no run, or the request cannot be met.
     """
-    if isinstance(config.grouping, LabelsConfig):
-        # What is wrong with the file is said before the work.
-        read_labels(Path(config.grouping.file))
     if runs is None:
         selected = select_runs(config)
+        config.grouping.check_archive(selected.data_store)
         config = with_features(config, selected.obs_table)
         runs = characterise(config, progress, selected)
-    if config.grouping.method == "cuts":
+    if config.grouping.completeness == "each":
         for name in runs.names:
             _check_any_complete(runs.features, [name])
-    if config.grouping.method not in ("cuts", "information", "labels"):
+    elif config.grouping.completeness == "all":
         if config.features.missing == "drop-feature":
             runs = drop_incomplete(runs)
         _check_any_complete(runs.features, runs.names)
         _warn_of_small_spread(runs.features, runs.names)
     method, suggestion = config.grouping, None
-    unread: Mapping[int, str] = {}
     if getattr(method, "n_groups", None) == "auto":
         suggestion = _suggest(config, runs)
         method = method.model_copy(update={"n_groups": suggestion.n_groups})
-    if isinstance(method, InformationConfig):
-        grouping, unread = _group_by_information(config, runs, progress)
-    elif isinstance(method, LabelsConfig):
-        grouping = _group_by_labels(config, runs, Path(method.file))
-    else:
-        grouping = group_runs(runs.table, runs.names, method, config.scaling, config.constraints)
+    scores = None
+    if method.needs_scores:
+        with warnings.catch_warnings():
+            # What was skipped is part of the result, see GroupResult.unassigned.
+            warnings.simplefilter("ignore", SkippedRunWarning)
+            scores = scores_of(config, runs, progress)
+    grouping = group_runs(
+        runs.table,
+        runs.names,
+        method,
+        config.scaling,
+        config.constraints,
+        scores,
+        config.counts.fit_background,
+    )
     if suggestion is not None:
         without = ", before constraints" if "constraints" in grouping.parameters else ""
         grouping = replace(
@@ -154,33 +235,8 @@ def group_observations(
         )
     check_stackable(runs.kinds, grouping.members, KEEP_APART)
     grouping = _with_notes(grouping, runs.features)
-    return GroupResult(config, runs, grouping, {**runs.unread, **unread})
-
-
-def _group_by_information(
-    config: RunConfig, runs: Runs, progress: Progress | None
-) -> tuple[Grouping, Mapping[int, str]]:
-    # Loads more than other methods need.
-    from obscluster.workflow.frontier import group_by_information, scores_of
-
-    with warnings.catch_warnings():
-        # What was skipped is part of the result, see GroupResult.unassigned.
-        warnings.simplefilter("ignore", SkippedRunWarning)
-        scores = scores_of(config, runs, progress)
-    return group_by_information(config, runs, scores), scores.unread
-
-
-def _group_by_labels(config: RunConfig, runs: Runs, path: Path) -> Grouping:
-    labels = read_labels(path)
-    known = set(np.asarray(runs.data_store.obs_table["OBS_ID"]).tolist())
-    for obs_id, labelled in labels.items():
-        if obs_id not in known:
-            raise RequestError(
-                f"{path.name}, line {labelled.line}: the archive has no run {obs_id}; expected "
-                f"those of {runs.data_store.base_dir}"
-            )
-    return group_by_labels(
-        scaled_features(runs.table, runs.names, config.scaling), labels, path.name
+    return GroupResult(
+        config, runs, grouping, {**runs.unread, **({} if scores is None else scores.unread)}
     )
 
 
@@ -326,11 +382,6 @@ def recorded(config: RunConfig) -> dict[str, Any]:
     return config.model_dump(exclude=manner)
 
 
-def _label_files(config: RunConfig) -> dict[str, str]:
-    method = config.grouping
-    return {method.file: checksum(Path(method.file))} if isinstance(method, LabelsConfig) else {}
-
-
 def _record(result: GroupResult) -> dict[str, Any]:
     """What a reader needs to see what was done, and to repeat it."""
     labels = result.grouping.labels
@@ -359,7 +410,7 @@ def _record(result: GroupResult) -> dict[str, Any]:
         ],
         **({"unread": unread} if unread else {}),
         "features": {k: v for k, v in meta.items() if k not in ("unread", "kinds")},
-        "label_files": _label_files(result.config),
+        "label_files": {name: checksum(Path(name)) for name in result.config.grouping.files},
         "feature_files": {name: checksum(Path(name)) for name in result.config.features.files},
         "clustered": result.runs.names,
         "n_obs": len(result.grouping),

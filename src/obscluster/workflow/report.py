@@ -35,9 +35,9 @@ from obscluster.gadf.time import quiet_times
 from obscluster.grouping import UNASSIGNED
 from obscluster.grouping.base import RECORD_FILE, Grouping
 from obscluster.grouping.results import read_grouping
+from obscluster.information.loss import compared_groupings, loss_table
 from obscluster.parallel.engine import Progress, get_engine
 from obscluster.workflow.assess import Assessment, assess_grouping, scores_of_grouping
-from obscluster.workflow.frontier import compared_groupings, loss_table
 
 if TYPE_CHECKING:
     from obscluster.report.content import ReportContent
@@ -295,7 +295,7 @@ def _repeatable(config: RunConfig, record: Mapping[str, Any]) -> dict[str, Any]:
     asked["archive"] = relocated(asked["archive"], record.get("archive"))
     # First, as in a description that somebody writes.
     content = {"archive": asked["archive"], **asked}
-    if config.grouping.method not in ("cuts", "spread"):
+    if not config.grouping.columns(config.constraints):
         # What everything rests on is said, also where it is the default.
         names = {
             "names": list(config.features.names or record["clustered"]),

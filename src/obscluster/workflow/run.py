@@ -23,7 +23,6 @@ from astropy.table import Column, QTable
 
 from obscluster.config import (
     AssessConfig,
-    InformationConfig,
     ReportConfig,
     RunConfig,
     make_config,
@@ -130,11 +129,10 @@ def group_inputs(config: RunConfig, runs: Runs, features: str) -> dict[str, Any]
         "scaling": config.scaling.model_dump(),
         "constraints": config.constraints.model_dump(),
     }
-    # Groups that are named in a file.
-    file = getattr(config.grouping, "file", None)
-    if file is not None and Path(file).is_file():
-        inputs["labels"] = checksum(Path(file))
-    if isinstance(config.grouping, InformationConfig):
+    for file in config.grouping.files:
+        if Path(file).is_file():
+            inputs["labels"] = checksum(Path(file))
+    if config.grouping.needs_scores:
         inputs["source"] = config.model_dump(include={"source", "counts", "target", "frame"})
     return inputs
 
@@ -242,7 +240,7 @@ def check_names(plan: Plan, selected: Selected) -> None:
         If one is not; the message names its place in the description.
     """
     asked = plan.config.features
-    if plan.config.grouping.method in ("cuts", "spread"):
+    if plan.config.grouping.columns(plan.config.constraints):
         # They name what they need themselves.
         return
     own = load_features([Path(name) for name in asked.files])
@@ -487,7 +485,7 @@ class Work:
         if found:
             return found[0]
         self._update_record(config)
-        if config.features.missing == "drop-feature" and config.grouping.method != "cuts":
+        if config.features.missing == "drop-feature" and config.grouping.completeness == "all":
             with warnings.catch_warnings():
                 # Said when the step was done.
                 warnings.simplefilter("ignore", ObsClusterWarning)

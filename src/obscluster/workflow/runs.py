@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from astropy import units as u
 from astropy.table import Column, MaskedColumn, QTable, Table
 from numpy.typing import NDArray
 
@@ -28,14 +29,17 @@ from obscluster.archive.observation import Observation
 from obscluster.archive.quantities import QUANTITIES, texts_of
 from obscluster.archive.selection import Target, resolve_target
 from obscluster.archive.store import DataStore
-from obscluster.config import DEFAULT_FEATURES, CutsConfig, RunConfig
+from obscluster.config import DEFAULT_FEATURES, RunConfig, SourceConfig
 from obscluster.exceptions import ObsClusterWarning, RequestError, SkippedRunWarning, unknown_name
 from obscluster.features.catalog import FEATURES, load_features
 from obscluster.features.conditions import KIND
 from obscluster.features.scaling import feature_names
 from obscluster.features.table import get_features
 from obscluster.files.output import check_outside
-from obscluster.grouping.methods import TIME
+from obscluster.grouping.method import TIME
+from obscluster.information.counts import make_binning
+from obscluster.information.scores import Scores, get_scores
+from obscluster.information.source import make_source
 from obscluster.parallel.engine import Progress, get_engine
 from obscluster.values.columns import is_numeric
 
@@ -45,6 +49,7 @@ __all__ = [
     "characterise",
     "default_features",
     "feature_requests",
+    "scores_of",
     "select_runs",
     "with_features",
 ]
@@ -235,12 +240,9 @@ def feature_requests(config: RunConfig, selected: ObservationTable) -> tuple[lis
     """Features to group by, and features for constraints alone."""
     clustered = list(config.features.names or default_features(selected))
     beside = list(config.constraints.max_spread)
-    if isinstance(config.grouping, CutsConfig):
-        clustered = [
-            cut.column for cut in config.grouping.by if not _is_text(selected, cut.column, cut.way)
-        ]
-    elif config.grouping.method == "spread":
-        clustered, beside = beside, []
+    named = config.grouping.columns(config.constraints)
+    if named:
+        clustered = [name for name, way in named if not _is_text(selected, name, way)]
     if config.constraints.contiguous:
         beside.append(TIME)
     # What all sums of time are made of.
@@ -268,8 +270,7 @@ def with_features(config: RunConfig, selected: ObservationTable) -> RunConfig:
     if config.features.names is not None:
         return config
     names = default_features(selected)
-    used = config.grouping.method not in ("cuts", "spread", "labels")
-    if used and names != DEFAULT_FEATURES[:2]:
+    if config.grouping.clusters and names != DEFAULT_FEATURES[:2]:
         text = f"features {' and '.join(names)} are taken, which all runs have"
         lacking = [name for name in DEFAULT_FEATURES[:2] if name not in names]
         warnings.warn(
@@ -281,23 +282,23 @@ def with_features(config: RunConfig, selected: ObservationTable) -> RunConfig:
     return config.model_copy(update={"features": features})
 
 
-def _is_text(table: Table, name: str, way: tuple[str, Any]) -> bool:
+def _is_text(table: Table, name: str, way: str | None) -> bool:
     """Whether a column is taken from the obs-index as it is, rather than as a number."""
+    if way is None:
+        return False
     if name not in table.colnames:
         # A feature, or what headers say.
-        return name not in FEATURES and name not in QUANTITIES and way[0] == "categories"
+        return name not in FEATURES and name not in QUANTITIES and way == "categories"
     text = name not in QUANTITIES and not is_numeric(table[name])
-    return text or way[0] == "categories"
+    return text or way == "categories"
 
 
 def _columns(config: RunConfig, selected: ObservationTable) -> list[str]:
     """Columns that cuts and constraints ask for."""
     asked = config.constraints
     names = list(asked.within)
-    if isinstance(config.grouping, CutsConfig):
-        names += [
-            cut.column for cut in config.grouping.by if _is_text(selected, cut.column, cut.way)
-        ]
+    named = config.grouping.columns(asked)
+    names += [name for name, way in named if _is_text(selected, name, way)]
     if asked.per_pointing:
         names += ["RA_PNT", "DEC_PNT"]
     return list(dict.fromkeys(names))
@@ -372,3 +373,59 @@ def _features(
             if progress is None
             else lambda rows: progress(rows, len(observations), "features"),
         )
+
+
+def scores_of(config: RunConfig, runs: Runs, progress: Progress | None = None) -> Scores:
+    """Expected counts and their derivatives, for the source that is asked about.
+
+    Parameters
+    ----------
+    config : `~obscluster.config.RunConfig`
+        With ``target``; ``source`` is 1 % of the Crab unless told.
+    runs : `~obscluster.workflow.runs.Runs`
+        The selected observations.
+    progress : callable, optional
+        ``progress(iterable, total, what)`` wraps long loops.
+
+    Raises
+    ------
+    RequestError
+        If there is no target, or a value is not usable.
+    """
+    if runs.target is None:
+        raise RequestError("expected counts need a target, where the source is")
+    counts = config.counts
+    observations = runs.observations
+    binning = make_binning(list(counts.energy), counts.rings, counts.bins_per_decade)
+    return get_scores(
+        observations,
+        make_source(**(config.source or SourceConfig()).model_dump()),
+        runs.target.position,
+        binning,
+        safe_energy=counts.safe_energy,
+        aeff_fraction=counts.aeff_fraction,
+        background=_background(counts.background, binning.energies),
+        engine=get_engine(config.workers, config.scheduler),
+        progress=None
+        if progress is None
+        else lambda rows: progress(rows, len(observations), "expected counts"),
+    )
+
+
+def _background(text: str, edges: NDArray[np.float64]) -> Any:
+    """Word, or rates with unit: one per energy bin, or that of all, which falls as E^-2.7."""
+    if text in ("auto", "irf", "events"):
+        return text
+    *first, last = text.split(",")
+    try:
+        rate = u.Quantity(last)
+        values = [float(value) for value in first] + [float(rate.value)]
+    except (TypeError, ValueError):
+        raise RequestError(
+            f"background {text!r}; expected auto, irf, events, or a rate such as '100 s-1 sr-1'"
+        ) from None
+    if first:
+        return values * rate.unit
+    # The spectrum of cosmic rays, between the edges of each bin.
+    share = -np.diff(edges**-1.7)
+    return rate * share / share.sum()

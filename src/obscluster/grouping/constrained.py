@@ -1,18 +1,13 @@
-"""Any method, under any constraints.
-
-`group_runs` is what the command line and the YAML description call; the functions of the single
-methods, such as `~obscluster.grouping.hierarchical.group_hierarchical`, do without constraints.
-"""
+"""Any method, under any constraints."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from astropy import units as u
-from astropy.table import QTable, Table
+from astropy.table import Table
 from numpy.typing import NDArray
 
 from obscluster.exceptions import RequestError
@@ -20,22 +15,22 @@ from obscluster.features.scaling import feature_matrix, period_of, scale_feature
 from obscluster.grouping.base import Grouping
 from obscluster.grouping.constraints import Minimum, group_within, hold_minimum, pointing_names
 from obscluster.grouping.epochs import contiguous_stretches
-from obscluster.grouping.methods import (
-    METHODS,
+from obscluster.grouping.method import (
     TIME,
+    ConstraintsConfig,
     Method,
+    MethodConfig,
     Request,
     matching_columns,
     times_of,
     tolerances_of,
 )
 from obscluster.grouping.rules import UNASSIGNED, Bins, Cells, NearestRun, Nested, Rule, column_of
-from obscluster.grouping.schemas import ConstraintsConfig, GroupingConfig, ScalingConfig
 from obscluster.grouping.spread import split_groups, within_tolerance
 from obscluster.values.columns import numbers
 from obscluster.values.tolerance import Tolerance, minimum_hours
 
-__all__ = ["group_runs"]
+__all__ = ["group_constrained"]
 
 Array = NDArray[np.float64]
 Labels = NDArray[np.int64]
@@ -43,29 +38,15 @@ Labels = NDArray[np.int64]
 _DEFAULT_N = 2
 
 
-def group_runs(
-    runs: QTable,
-    names: Sequence[str],
-    grouping: GroupingConfig,
-    scaling: ScalingConfig | None = None,
-    constraints: ConstraintsConfig | None = None,
-) -> Grouping:
-    """Group runs by any method, under any constraints.
+def group_constrained(request: Request, config: MethodConfig) -> Grouping:
+    """Group runs by a method, under the constraints of the request.
 
     Parameters
     ----------
-    runs : `~astropy.table.QTable`
-        Runs with ``obs_id``, features in units, and the columns that cuts and constraints name:
-        ``livetime`` or ``LIVETIME`` for a minimum livetime, ``RA_PNT`` and ``DEC_PNT`` for one per
-        pointing, ``mjd`` for groups that are contiguous in time.
-    names : sequence of str
-        Which columns to cluster by; cuts name theirs themselves.
-    grouping : `~obscluster.config.GroupingConfig`
-        Method and its options.
-    scaling : `~obscluster.config.ScalingConfig`, optional
-        How much a difference counts.
-    constraints : `~obscluster.config.ConstraintsConfig`, optional
-        What groups must keep to.
+    request : `~obscluster.grouping.method.Request`
+        The runs, and what is asked.
+    config : `~obscluster.grouping.method.MethodConfig`
+        The method.
 
     Returns
     -------
@@ -77,27 +58,30 @@ def group_runs(
     RequestError
         If a name or value is not usable, or the constraints cannot be met.
     """
-    asked = ConstraintsConfig() if constraints is None else constraints
-    # In the order of the identifiers, so that nothing depends on that of the rows.
-    order = np.argsort(np.asarray(runs["obs_id"]), kind="stable")
-    runs = runs[order]
-    request = Request(runs, tuple(names), scaling or ScalingConfig(), asked)
-    method = METHODS[grouping.method](request, grouping)
-    number = getattr(grouping, "n_groups", None)
+    runs, asked = request.runs, request.constraints
+    method = config.prepare(request)
+    number = getattr(config, "n_groups", None)
     number = _DEFAULT_N if method.numbered and number is None else number
 
     def group(part: Table) -> Grouping:
         return _group_part(part, method, number, asked)
 
+    if method.constrained:
+        return method.group(runs, number)
     lacking = _lacking(runs, asked)
     complete = runs[[int(i) not in lacking for i in runs["obs_id"]]] if lacking else runs
     if not len(complete):
         raise RequestError(f"no run has all of {', '.join(asked.max_spread)}")
     result = group_within(complete, asked.within, group) if asked.within else group(complete)
     if lacking:
-        result = _with_others(result, runs, lacking)
-    result = replace(result, parameters={**result.parameters, **_given(asked)})
-    return result.reordered(np.argsort(order, kind="stable"))
+        # Those that were left out are in no group.
+        obs_ids = np.asarray(runs["obs_id"], dtype=np.int64)
+        labels, reasons = result.label_of(obs_ids), {**result.reasons, **lacking}
+        result = replace(result, obs_ids=obs_ids, labels=labels, reasons=reasons)
+    given = asked.model_dump(exclude_defaults=True)
+    return replace(
+        result, parameters={**result.parameters, **({"constraints": given} if given else {})}
+    )
 
 
 def _lacking(runs: Table, asked: ConstraintsConfig) -> dict[int, str]:
@@ -107,23 +91,6 @@ def _lacking(runs: Table, asked: ConstraintsConfig) -> dict[int, str]:
         for row in np.flatnonzero(~np.isfinite(numbers(runs[name]))):
             lacking[int(runs["obs_id"][row])] = f"no {name}"
     return lacking
-
-
-def _with_others(grouping: Grouping, runs: Table, reasons: Mapping[int, str]) -> Grouping:
-    """Grouping of all the runs, those that were left out in no group."""
-    obs_ids = np.asarray(runs["obs_id"], dtype=np.int64)
-    return replace(
-        grouping,
-        obs_ids=obs_ids,
-        labels=grouping.label_of(obs_ids),
-        reasons={**grouping.reasons, **reasons},
-    )
-
-
-def _given(constraints: ConstraintsConfig) -> dict[str, Any]:
-    """Constraints that were asked for."""
-    given = constraints.model_dump(exclude_defaults=True)
-    return {"constraints": given} if given else {}
 
 
 def _group_part(
