@@ -65,7 +65,12 @@ def printable(text: object) -> str:
     text = str(text)
     if text.isprintable():
         return text
-    return "".join(c if _can_be_seen(c) else _escape(c) for c in text)
+    return "".join(
+        c
+        if (c.isprintable() or category(c) == "Zs")
+        else c.encode("unicode_escape").decode("ascii")
+        for c in text
+    )
 
 
 def join_lines(lines: Iterable[object]) -> str:
@@ -82,15 +87,6 @@ def join_lines(lines: Iterable[object]) -> str:
         What `printable` makes of each, one below the other.
     """
     return "\n".join(printable(line) for line in lines)
-
-
-def _can_be_seen(character: str) -> bool:
-    # Python counts spaces of other widths among what cannot be printed.
-    return character.isprintable() or category(character) == "Zs"
-
-
-def _escape(character: str) -> str:
-    return character.encode("unicode_escape").decode("ascii")
 
 
 class ObsClusterError(Exception):

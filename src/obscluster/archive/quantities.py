@@ -299,7 +299,12 @@ def quantity_of(run: Run, name: str, files: bool = True) -> Known:
         Value with unit, its source, and a note if it is unknown or doubtful.
     """
     definition = QUANTITIES.get(name)
-    unit = _unit(run, name) if definition is None else definition.unit
+    # Unit of a column or keyword that GADF does not have.
+    unit = (
+        (getattr(run, "index_units", {}).get(name) or u.one)
+        if definition is None
+        else definition.unit
+    )
     written, problem = _from_keywords(run, name, definition)
     if files and name in ("livetime", "LIVETIME"):
         return _livetime(run, written)
@@ -330,7 +335,11 @@ def _from_keywords(
     for source in sources:
         try:
             of_index = source == INDEX
-            drift = not of_index and name in (*_PNT, *_GAL) and _is_drift(run.header)
+            drift = (
+                not of_index
+                and name in (*_PNT, *_GAL)
+                and (text_of(run.header.get("OBS_MODE")).upper() == "DRIFT")
+            )
             if drift:
                 # Altitude and azimuth count, from which the direction is computed.
                 continue
@@ -349,10 +358,6 @@ def _from_keywords(
         except (DataError, ValueError) as error:
             problem = str(error)
     return None, problem
-
-
-def _is_drift(header: Mapping[str, Any]) -> bool:
-    return text_of(header.get("OBS_MODE")).upper() == "DRIFT"
 
 
 def _keyword(values: Mapping[str, Any], key: str) -> float:
@@ -418,11 +423,6 @@ def _livetime(run: Run, written: tuple[float, str] | None) -> Known:
             f"({value:.1f} s, not {written[0]:.1f} s)"
         )
     return Known(value * u.s, GOOD_TIME, note)
-
-
-def _unit(run: Run, name: str) -> u.UnitBase:
-    """Unit of a column or keyword that GADF does not have."""
-    return getattr(run, "index_units", {}).get(name) or u.one
 
 
 def column_of(

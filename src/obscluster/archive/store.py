@@ -30,6 +30,7 @@ from obscluster.exceptions import (
 )
 from obscluster.files.exchange import repair
 from obscluster.files.records import checksum, checksum_of
+from obscluster.gadf.discover import discover
 from obscluster.gadf.discover_runs import KEYWORDS, make_obs_index
 from obscluster.gadf.hdu_index import HDUIndex
 from obscluster.gadf.index import (
@@ -201,8 +202,6 @@ class DataStore:
         ... # doctest: +SKIP
         """
         # An archive with an index does without.
-        from obscluster.gadf.discover import discover
-
         found = discover(paths, irf_paths, progress=progress)
         for remark in found.remarks:
             warnings.warn(remark, ObsClusterWarning, stacklevel=2)

@@ -13,6 +13,7 @@ import numpy as np
 from astropy.table import Column, Table
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
+from sklearn.metrics import adjusted_rand_score
 
 from obscluster.exceptions import join_lines
 from obscluster.grouping import UNASSIGNED
@@ -71,8 +72,11 @@ class Comparison:
             table[name] = column
         return table
 
-    def _seen(self) -> Table:
-        """The contingency table without unassigned runs where there are none."""
+    def __str__(self) -> str:
+        rand = f"adjusted Rand index {self.adjusted_rand:.3f}"
+        if np.isnan(self.adjusted_rand):
+            rand = "too few for an adjusted Rand index"
+        # The contingency table without unassigned runs where there are none.
         table = self.table
         if max(map(len, self.table.pformat(max_lines=-1, max_width=-1))) > _MAX_WIDTH:
             # Without the names of the groups.
@@ -83,16 +87,10 @@ class Comparison:
             table = table[:-1]
         if not self.counts[:, -1].any():
             table.remove_column(table.colnames[-1])
-        return table
-
-    def __str__(self) -> str:
-        rand = f"adjusted Rand index {self.adjusted_rand:.3f}"
-        if np.isnan(self.adjusted_rand):
-            rand = "too few for an adjusted Rand index"
         lines = [
             f"{self.n_common} runs in both groupings, {self.n_assigned} of them assigned in both:",
             f"{self.n_matched} in groups that correspond, {rand}",
-            *self._seen().pformat(max_lines=_MAX_LINES, max_width=_MAX_WIDTH),
+            *table.pformat(max_lines=_MAX_LINES, max_width=_MAX_WIDTH),
         ]
         for which, obs_ids in (("first", self.only_first), ("second", self.only_second)):
             if len(obs_ids):
@@ -134,9 +132,6 @@ def compare(first: Grouping, second: Grouping) -> Comparison:
 
 def adjusted_rand(first: NDArray[np.int64], second: NDArray[np.int64]) -> float:
     """Adjusted Rand index of the runs that both label arrays assign; NaN for fewer than two."""
-    # scikit-learn takes a second to load.
-    from sklearn.metrics import adjusted_rand_score
-
     both = (first != UNASSIGNED) & (second != UNASSIGNED)
     return float(adjusted_rand_score(first[both], second[both])) if both.sum() > 1 else np.nan
 

@@ -378,7 +378,17 @@ def check_against_headers(data_store: DataStore, facts: Iterable[HeaderFacts]) -
             yield Row(facts[i].obs_id, "events", *warning(make(i)), facts[i].file)
 
     ra, dec, ra_index, dec_index = header("ra"), header("dec"), index("RA_PNT"), index("DEC_PNT")
-    apart = _separation(ra, dec, ra_index, dec_index)
+    # Angle between directions, all in deg.
+    # The chord is precise for small angles, where the cosine is not.
+    one, other = (
+        np.array([np.cos(d) * np.cos(r), np.cos(d) * np.sin(r), np.sin(d)])
+        for r, d in (
+            (np.radians(ra), np.radians(dec)),
+            (np.radians(ra_index), np.radians(dec_index)),
+        )
+    )
+    chord = np.linalg.norm(one - other, axis=0)
+    apart = np.asarray(np.degrees(2 * np.arcsin(np.clip(chord / 2, 0, 1))))
     fixed = header("fixed").astype(bool)
     yield from report(
         (apart > POINTING_TOLERANCE) & fixed,
@@ -467,17 +477,3 @@ def _zenith(ra: Array, dec: Array, places: Array, mids: list[Mid]) -> Array:
             coord = SkyCoord(ra[chosen], dec[chosen], unit="deg", frame="icrs")
             zenith[chosen] = coord.transform_to(AltAz(obstime=time, location=location)).zen.deg
     return zenith
-
-
-def _separation(ra: Array, dec: Array, other_ra: Array, other_dec: Array) -> Array:
-    """Angle between directions, all in deg."""
-    # The chord is precise for small angles, where the cosine is not.
-    one, other = (
-        np.array([np.cos(d) * np.cos(r), np.cos(d) * np.sin(r), np.sin(d)])
-        for r, d in (
-            (np.radians(ra), np.radians(dec)),
-            (np.radians(other_ra), np.radians(other_dec)),
-        )
-    )
-    chord = np.linalg.norm(one - other, axis=0)
-    return np.asarray(np.degrees(2 * np.arcsin(np.clip(chord / 2, 0, 1))))

@@ -99,7 +99,11 @@ def check_normalisation(irf: IRF) -> Iterator[Finding]:
     name = "migra" if irf.hdu_class == "edisp_2d" else "rad"
     edges = irf.axes[name].edges
     # A ring of the sky; nodes at zero have their lower edge below it.
-    sizes = np.diff(edges) if name == "migra" else np.pi * np.diff(_square_radians(edges))
+    sizes = (
+        np.diff(edges)
+        if name == "migra"
+        else np.pi * np.diff(np.asarray(np.radians(np.clip(edges, 0.0, None)) ** 2))
+    )
     axis = list(irf.axes).index(name)
     integral = np.moveaxis(values, axis, -1) @ sizes
     if name == "rad":
@@ -139,10 +143,6 @@ def check_normalisation(irf: IRF) -> Iterator[Finding]:
         yield warning(text.format((off > EDISP_WARNING).sum()))
     elif off.max() > EDISP_INFO:
         yield info(text.format((off > EDISP_INFO).sum()))
-
-
-def _square_radians(edges: Array) -> Array:
-    return np.asarray(np.radians(np.clip(edges, 0.0, None)) ** 2)
 
 
 def check_empty_bins(irf: IRF) -> Iterator[Finding]:

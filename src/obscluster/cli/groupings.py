@@ -93,7 +93,29 @@ def run_group(arguments: argparse.Namespace) -> int:
     from obscluster.config import make_config
     from obscluster.workflow.group import group_observations, write_results
 
-    config = make_config(_config_content(arguments))
+    # Description of the run; what was not asked for is left to its defaults.
+    clustered = {"names": arguments.features, "missing": arguments.missing}
+    grouping = _grouping(arguments)
+    if grouping["method"] == "cuts" and given(clustered):
+        text = "belongs to clustering, which --by replaces; leave one of them out"
+        raise _usage(given(clustered), text)
+    method = arguments.scaling or ("tolerance" if arguments.tolerance else None)
+    config = make_config(
+        {
+            **runs_config(arguments),
+            "grouping": grouping,
+            "scaling": given(
+                {
+                    "method": method,
+                    "tolerances": _pairs("tolerance", arguments.tolerance),
+                    "weights": _pairs("weight", arguments.weight),
+                    "log": arguments.log,
+                }
+            ),
+            "constraints": _constraints(arguments),
+            **source_config(arguments),
+        }
+    )
     output, overwrite = arguments.output, arguments.overwrite
     # Before the work, not after it.
     with writing(output, overwrite, arguments.archive):
@@ -102,22 +124,6 @@ def run_group(arguments: argparse.Namespace) -> int:
     print_result(result)
     say("", f"results in {arguments.output}: {', '.join(files)}")
     return STRICT if arguments.strict and result.unread else 0
-
-
-def _config_content(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Description of the run; what was not asked for is left to its defaults."""
-    clustered = {"names": arguments.features, "missing": arguments.missing}
-    grouping = _grouping(arguments)
-    if grouping["method"] == "cuts" and given(clustered):
-        text = "belongs to clustering, which --by replaces; leave one of them out"
-        raise _usage(given(clustered), text)
-    return {
-        **runs_config(arguments),
-        "grouping": grouping,
-        "scaling": _scaling(arguments),
-        "constraints": _constraints(arguments),
-        **source_config(arguments),
-    }
 
 
 def _grouping(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -189,18 +195,6 @@ def _cut(text: str) -> dict[str, Any]:
         return {"column": name, way: True}
     items = [item.strip() for item in values.split(",") if item.strip()]
     return {"column": name, way: items if way in ("cut", "edges") else values}
-
-
-def _scaling(arguments: argparse.Namespace) -> dict[str, Any]:
-    method = arguments.scaling or ("tolerance" if arguments.tolerance else None)
-    return given(
-        {
-            "method": method,
-            "tolerances": _pairs("tolerance", arguments.tolerance),
-            "weights": _pairs("weight", arguments.weight),
-            "log": arguments.log,
-        }
-    )
 
 
 def _constraints(arguments: argparse.Namespace) -> dict[str, Any]:

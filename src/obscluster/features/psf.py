@@ -11,6 +11,7 @@ from functools import lru_cache
 import numpy as np
 from astropy import units as u
 from numpy.typing import NDArray
+from scipy.optimize import brentq
 
 from obscluster.features.base import NotComputableError, Run, feature
 from obscluster.features.slices import Remark, at_energy, columns_at_energy, quantile
@@ -64,9 +65,6 @@ def containment_radius(
         Outside the response, where it is empty, or where it never reaches the fraction.
     """
     if psf.is_parametric:
-        # Slow to load, and needed for few archives.
-        from scipy.optimize import brentq
-
         parameters = _parameters(psf, energy, offset, remark)
         containment = PROFILES[psf.hdu_class].containment
 

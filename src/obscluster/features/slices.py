@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtri
 
 from obscluster.features.base import NotComputableError
 from obscluster.gadf.axis import Axis, blend, defined_bins, second_weight
@@ -88,9 +89,6 @@ def normal_quantile(x: NDArray[np.float64], cumulative: NDArray[np.float64], val
     if above == 0 or cumulative[above - 1] <= 0 or cumulative[above] >= 1:
         # One side is infinitely many sigma away.
         return quantile(x, cumulative, value)
-    # Slow to load, and the published features do without.
-    from scipy.special import ndtri
-
     near = np.arange(max(above - _REACH, 0), min(above + _REACH, len(x)))
     near = near[(cumulative[near] > 0) & (cumulative[near] < 1)]
     sigmas = np.asarray(ndtri(cumulative[near]))

@@ -24,6 +24,8 @@ from astropy.table import Column, QTable, Table
 from obscluster.archive.observation import Observation
 from obscluster.exceptions import DataError, RequestError, SkippedRunWarning
 from obscluster.features.base import Feature, NotComputableError, Row, Run
+from obscluster.features.cache import FeatureCache
+from obscluster.features.cache_keys import rows_through_cache
 from obscluster.features.catalog import Request, parse_energies, parse_requests
 from obscluster.features.scaling import standard_scaler
 from obscluster.gadf.response import IRF
@@ -257,7 +259,15 @@ def get_features(
     task = Task(requests, _lon_lat(position), _degrees(fixed_offset), fraction)
     rows = _rows(observations, task, engine or get_engine(1), progress, cache)
     table = _table(observations, rows, task)
-    _warn_of_skipped(observations, rows)
+    skipped = [
+        f"run {obs.obs_id} {row.note}"
+        for obs, row in zip(observations, rows, strict=True)
+        if row.skipped
+    ]
+    if skipped:
+        more = f"; and {len(skipped) - 5} more" if len(skipped) > 5 else ""
+        text = f"{len(skipped)} of {len(rows)} runs: {'; '.join(skipped[:5])}{more}"
+        warnings.warn(text, SkippedRunWarning, stacklevel=3)
     return table
 
 
@@ -387,10 +397,6 @@ def _rows(
     if cache is None:
         with closing(compute(task.requests, observations)) as results:
             return list(results if progress is None else progress(results))
-    # Loads what is needed for no other purpose.
-    from obscluster.features.cache import FeatureCache
-    from obscluster.features.cache_keys import rows_through_cache
-
     cache = cache if isinstance(cache, FeatureCache) else FeatureCache(cache)
     place = (task.position, task.fixed_offset, task.containment_fraction)
     return rows_through_cache(cache, observations, task.requests, place, compute, progress)
@@ -429,15 +435,3 @@ def _table(observations: Sequence[Observation], rows: Sequence[Row], task: Task)
     if unread:
         table.meta["unread"] = unread
     return table
-
-
-def _warn_of_skipped(observations: Sequence[Observation], rows: Sequence[Row]) -> None:
-    skipped = [
-        f"run {obs.obs_id} {row.note}"
-        for obs, row in zip(observations, rows, strict=True)
-        if row.skipped
-    ]
-    if skipped:
-        more = f"; and {len(skipped) - 5} more" if len(skipped) > 5 else ""
-        text = f"{len(skipped)} of {len(rows)} runs: {'; '.join(skipped[:5])}{more}"
-        warnings.warn(text, SkippedRunWarning, stacklevel=3)

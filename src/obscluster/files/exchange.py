@@ -230,7 +230,17 @@ def publish(
         staging.rename(place)
         return
     new, there = files_in(staging), files_in(place)
-    _check_conflicts(place, new, there, set(ours))
+    others = there - set(ours)
+    directories = {parent.as_posix() for name in there for parent in PurePosixPath(name).parents}
+    for name in sorted(new):
+        wrong = [name] if name in others | directories else []
+        parents = {parent.as_posix() for parent in PurePosixPath(name).parents}
+        wrong += [parent for parent in parents & others if not (place / parent).is_dir()]
+        if wrong:
+            raise RequestError(
+                f"output {place}: {wrong[0]} is there and is not recorded as a result of "
+                "obscluster, so it is not replaced; move it away, or name another output"
+            )
     check_nobody_below(place)
     if _may_swap(place):
         carry(place, staging, there - set(new) - set(stale))
@@ -318,20 +328,6 @@ def repair(place: Path) -> None:
             f"{place}: its writer died while it replaced files, and they cannot be put in place "
             f"here ({error.strerror or error}); read it once with the right to write there"
         ) from None
-
-
-def _check_conflicts(place: Path, new: set[str], there: set[str], ours: set[str]) -> None:
-    others = there - ours
-    directories = {parent.as_posix() for name in there for parent in PurePosixPath(name).parents}
-    for name in sorted(new):
-        wrong = [name] if name in others | directories else []
-        parents = {parent.as_posix() for parent in PurePosixPath(name).parents}
-        wrong += [parent for parent in parents & others if not (place / parent).is_dir()]
-        if wrong:
-            raise RequestError(
-                f"output {place}: {wrong[0]} is there and is not recorded as a result of "
-                "obscluster, so it is not replaced; move it away, or name another output"
-            )
 
 
 def _may_swap(place: Path) -> bool:

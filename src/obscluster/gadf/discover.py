@@ -245,7 +245,11 @@ def scan_file(path: Path) -> FileContent:
         hdus = list(file)
         if any(_keyword(hdu, "HDUCLAS1") == "INDEX" for hdu in hdus):
             return FileContent(path)
-        _check_complete(hdus[-1])
+        # Raise an error if the file ends before its last HDU does.
+        last = hdus[-1]
+        end = last._start + last.data_size
+        if last.data_size and not last._source.read(end - 1, end):
+            raise last.error(f"the file is truncated: {end} bytes announced; fetch it again")
         names = Counter(hdu.name for hdu in hdus)
         parts: list[Part] = []
         found: list[HDU] = []
@@ -297,16 +301,6 @@ def _size(hdu: HDU) -> int:
     return len(hdu._header_bytes) + hdu.data_size + (-hdu.data_size % BLOCK)
 
 
-def _check_complete(last: HDU) -> None:
-    """Raise an error if the file ends before its last HDU does.
-
-    What follows in the file would be missing in the index, and nobody would know.
-    """
-    end = last._start + last.data_size
-    if last.data_size and not last._source.read(end - 1, end):
-        raise last.error(f"the file is truncated: {end} bytes announced; fetch it again")
-
-
 @dataclass(frozen=True)
 class Links:
     """Parts of each run, and what was remarkable about them.
@@ -355,7 +349,13 @@ def link_parts(
     """
     if irf_paths is not None:
         asked = _responses_asked_for(candidates, irf_paths)
-        return Links([[*_own_parts(run), *asked[run.path]] for run in runs.values()], [])
+        return Links(
+            [
+                [*[part for part in run.parts if not part.is_response], *asked[run.path]]
+                for run in runs.values()
+            ],
+            [],
+        )
     response_files = [content for content in others if content.responses]
     no_own = not any(run.responses for run in runs.values())
     shared = response_files[0] if no_own and len(response_files) == 1 else None
@@ -380,10 +380,6 @@ def link_parts(
     if bare:
         remarks.append(_describe_bare(bare, len(runs), response_files))
     return Links(links, remarks)
-
-
-def _own_parts(run: FileContent) -> list[Part]:
-    return [part for part in run.parts if not part.is_response]
 
 
 def _responses_asked_for(
@@ -545,7 +541,24 @@ def discover(
         [run.header or {} for run in runs.values()],
         [run.n_events for run in runs.values()],
     )
-    hdu_table = _make_hdu_index(list(runs), links.parts, base)
+    # The hdu-index (GADF: hdu-index).
+    obs_ids = list(runs)
+    directories: dict[Path, str] = {}
+    rows: list[tuple[Any, ...]] = []
+    for obs_id, own in zip(obs_ids, links.parts, strict=True):
+        for part in sorted(own, key=lambda part: _TYPE_ORDER.index(part.hdu_type)):
+            parent = part.path.parent
+            if parent not in directories:
+                directories[parent] = relative_directory(part.path, base)
+            place = (directories[parent], part.path.name, part.hdu_name, part.size)
+            rows.append((obs_id, part.hdu_type, part.hdu_class, *place))
+    names = ("OBS_ID", "HDU_TYPE", "HDU_CLASS", "FILE_DIR", "FILE_NAME", "HDU_NAME", "SIZE")
+    columns = [
+        Column(np.array(values, dtype=np.int64 if name in ("OBS_ID", "SIZE") else None), name=name)
+        for name, values in zip(names, zip(*rows, strict=True), strict=True)
+    ]
+    header = GADF | {"HDUCLAS1": "INDEX", "HDUCLAS2": "HDU", "EXTNAME": "HDU_INDEX"}
+    hdu_table = Table(columns, copy=False, meta=header)
     return Discovery(obs_table, hdu_table, base, skipped, remarks + links.remarks)
 
 
@@ -608,26 +621,6 @@ def _invent_ids(names: Sequence[str], taken: Iterable[int]) -> tuple[list[int], 
             return ids, "the digits of the file names stand in"
     free = (number for number in itertools.count(1) if number not in used)
     return list(itertools.islice(free, len(names))), "running numbers stand in"
-
-
-def _make_hdu_index(obs_ids: Sequence[int], parts: Sequence[Sequence[Part]], base: Path) -> Table:
-    """The hdu-index (GADF: hdu-index)."""
-    directories: dict[Path, str] = {}
-    rows: list[tuple[Any, ...]] = []
-    for obs_id, own in zip(obs_ids, parts, strict=True):
-        for part in sorted(own, key=lambda part: _TYPE_ORDER.index(part.hdu_type)):
-            parent = part.path.parent
-            if parent not in directories:
-                directories[parent] = relative_directory(part.path, base)
-            place = (directories[parent], part.path.name, part.hdu_name, part.size)
-            rows.append((obs_id, part.hdu_type, part.hdu_class, *place))
-    names = ("OBS_ID", "HDU_TYPE", "HDU_CLASS", "FILE_DIR", "FILE_NAME", "HDU_NAME", "SIZE")
-    columns = [
-        Column(np.array(values, dtype=np.int64 if name in ("OBS_ID", "SIZE") else None), name=name)
-        for name, values in zip(names, zip(*rows, strict=True), strict=True)
-    ]
-    header = GADF | {"HDUCLAS1": "INDEX", "HDUCLAS2": "HDU", "EXTNAME": "HDU_INDEX"}
-    return Table(columns, copy=False, meta=header)
 
 
 _NAMES = (f"{OBS_INDEX}.fits.gz", f"{HDU_INDEX}.fits.gz")

@@ -131,7 +131,20 @@ def common_times(headers: Sequence[Header], start: FloatArray, stop: FloatArray)
                 seconds = float((reference - references[first]).to_value("s"))
                 shift[[other == key for other in keys]] = seconds
     header = headers[keys.index(first)]
-    return Times(references[first], _meta(header), start + shift, stop + shift)
+    # Keywords of the reference, in the form of the specification.
+    if "MJDREFI" in header:
+        whole, fraction = float(header["MJDREFI"]), float(header.get("MJDREFF") or 0.0)
+    else:
+        whole, fraction = 0.0, float(header["MJDREF"])
+    day = np.floor(whole + fraction)
+    if not whole.is_integer() or not 0 <= fraction < 1:
+        whole, fraction = day, (whole - day) + fraction
+    meta: dict[str, Any] = {"MJDREFI": int(whole), "MJDREFF": fraction, "TIMEUNIT": "s"}
+    meta["TIMESYS"] = str(header.get("TIMESYS") or "TT").strip().upper()
+    frame = header.get("TIMEREF")
+    if isinstance(frame, str) and frame.isprintable() and frame.isascii() and frame.strip():
+        meta["TIMEREF"] = frame.strip().upper()
+    return Times(references[first], meta, start + shift, stop + shift)
 
 
 def dates(times: Times, seconds: FloatArray) -> list[str]:
@@ -154,23 +167,6 @@ def _reference(header: Header) -> Time | None:
     # The local time of an unknown place is no time.
     usable = reference.scale != "local" and 0 <= reference.mjd < _LAST_MJD
     return reference if usable else None
-
-
-def _meta(header: Header) -> dict[str, Any]:
-    """Keywords of the reference, in the form of the specification."""
-    if "MJDREFI" in header:
-        whole, fraction = float(header["MJDREFI"]), float(header.get("MJDREFF") or 0.0)
-    else:
-        whole, fraction = 0.0, float(header["MJDREF"])
-    day = np.floor(whole + fraction)
-    if not whole.is_integer() or not 0 <= fraction < 1:
-        whole, fraction = day, (whole - day) + fraction
-    meta: dict[str, Any] = {"MJDREFI": int(whole), "MJDREFF": fraction, "TIMEUNIT": "s"}
-    meta["TIMESYS"] = str(header.get("TIMESYS") or "TT").strip().upper()
-    frame = header.get("TIMEREF")
-    if isinstance(frame, str) and frame.isprintable() and frame.isascii() and frame.strip():
-        meta["TIMEREF"] = frame.strip().upper()
-    return meta
 
 
 BoolArray = NDArray[np.bool_]
@@ -341,7 +337,13 @@ def make_obs_index(
     times = common_times(headers, numbers["TSTART"], numbers["TSTOP"])
     numbers["TSTART"], numbers["TSTOP"] = times.start, times.stop
     _fill_durations(numbers)
-    _fill_dates(texts, times)
+    # Split dates that hold the time of day, and compute missing ones.
+    for end, computed in (("OBS", dates(times, times.start)), ("END", dates(times, times.stop))):
+        date_words, time_words = texts[f"DATE-{end}"], texts[f"TIME-{end}"]
+        for row, stamp in enumerate(computed):
+            text = date_words[row] or stamp
+            date, _, time = text.partition("T")
+            date_words[row], time_words[row] = date, time_words[row] or time
     drift = np.array([mode.upper() == "DRIFT" for mode in texts["OBS_MODE"]], dtype=bool)
     _fill_sites(numbers, headers)
     given = {name: numbers[name] for name in _SITE}
@@ -407,16 +409,6 @@ def _fill(values: FloatArray, *others: FloatArray) -> FloatArray:
     for other in others:
         values = np.where(np.isfinite(values) | ~np.isfinite(other), values, other)
     return values
-
-
-def _fill_dates(texts: dict[str, list[str]], times: Times) -> None:
-    """Split dates that hold the time of day, and compute missing ones."""
-    for end, computed in (("OBS", dates(times, times.start)), ("END", dates(times, times.stop))):
-        date_words, time_words = texts[f"DATE-{end}"], texts[f"TIME-{end}"]
-        for row, stamp in enumerate(computed):
-            text = date_words[row] or stamp
-            date, _, time = text.partition("T")
-            date_words[row], time_words[row] = date, time_words[row] or time
 
 
 def _n_tels(headers: Sequence[Header]) -> MaskedColumn | Column:

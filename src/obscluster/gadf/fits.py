@@ -34,6 +34,7 @@ from typing import Any
 
 import numpy as np
 from astropy import units as u
+from astropy.io import fits
 from astropy.time import Time
 from numpy.typing import NDArray
 
@@ -396,7 +397,11 @@ class HDU:
         self.path = path
         self.index = index
         self.header: Header = parse_header(header_bytes, header_end)
-        self.name = _name(self.header) or ("PRIMARY" if index == 0 else f"#{index}")
+        # EXTNAME in upper case, empty if there is none.
+        name = self.header.get("EXTNAME")
+        self.name = (name.strip().upper() if isinstance(name, str) else "") or (
+            "PRIMARY" if index == 0 else f"#{index}"
+        )
         try:
             self.data_size = data_size(header_bytes)
         except ValueError as error:
@@ -461,7 +466,11 @@ class HDU:
             # Text of variable length comes letter by letter.
             values = np.array(["".join(np.ravel(value)) for value in values], dtype=np.str_)
         if values.dtype.kind == "S":
-            values = _decoded(values)
+            # Bytes as text in Latin-1, which never fails; text that is not ASCII is against the
+            # standard.
+            width = values.dtype.itemsize
+            points = np.ascontiguousarray(values).view(np.uint8).astype(np.uint32)
+            values = points.view(f"U{width}")
         if values.dtype.kind == "U":
             values = np.char.rstrip(values, " \0")
             # Columns are declared wide, for names that are short, and there may be many of them.
@@ -553,8 +562,6 @@ class HDU:
     @cached_property
     def _fallback(self) -> Any:
         """The table as an `astropy.io.fits.FITS_rec`."""
-        from astropy.io import fits
-
         kind = fits.TableHDU if self.header["XTENSION"] == "TABLE" else fits.BinTableHDU
         # The data is as long as announced, so nothing can be allocated for what is not there.
         data = self._bytes
@@ -592,22 +599,6 @@ class HDU:
     def error(self, message: str) -> FormatError:
         """Error that names this file and HDU."""
         return FormatError(message, self.path, self.name)
-
-
-def _name(header: Header) -> str:
-    """EXTNAME in upper case, empty if there is none."""
-    name = header.get("EXTNAME")
-    return name.strip().upper() if isinstance(name, str) else ""
-
-
-def _decoded(values: NDArray[np.bytes_]) -> NDArray[np.str_]:
-    """Bytes as text in Latin-1, which never fails; text that is not ASCII is against the standard.
-
-    A byte is the code point of its character there, so that nothing needs to be looked up.
-    """
-    width = values.dtype.itemsize
-    points = np.ascontiguousarray(values).view(np.uint8).astype(np.uint32)
-    return points.view(f"U{width}")
 
 
 def read_quantity(hdu: HDU, name: str, expected: u.UnitBase) -> u.Quantity:

@@ -15,6 +15,7 @@ from typing import Any, cast
 
 import numpy as np
 from astropy import units as u
+from astropy.io import fits
 from astropy.table import Column, MaskedColumn, Table
 from astropy.utils.exceptions import AstropyWarning
 
@@ -260,7 +261,17 @@ def read_index(
         raise ArchiveError(f"index file {error}") from None
     table = Table(columns, copy=False, meta=_meta(found))
     check_single_values(table, f"{path}, HDU {found.name}")
-    table["OBS_ID"] = _obs_ids(table, path)
+    # The column OBS_ID, whatever its name's case and its type, as int64.
+    names = [name for name in table.colnames if name.upper() == "OBS_ID"]
+    name = "OBS_ID" if "OBS_ID" in names else names[0]
+    values = table[name].tolist()
+    numbers = [whole_number(value) for value in values]
+    if None in numbers:
+        bad = values[numbers.index(None)]
+        raise ArchiveError(f"{path}: OBS_ID holds {bad!r}; expected whole numbers")
+    if name != "OBS_ID":
+        table.rename_column(name, "OBS_ID")
+    table["OBS_ID"] = Column(np.array(numbers, dtype=np.int64), name="OBS_ID")
     return table
 
 
@@ -397,13 +408,28 @@ def write_index(table: Table, path: Path) -> None:
         If FITS has no room for something: letters in names, keywords and text are then written as
         ``?``, and keywords without a usable name or value are left out.
     """
-    from astropy.io import fits
-
     plain = Table(table, copy=False)
     plain.meta = {}
     remarks: list[str] = []
     for name in plain.colnames:
-        _make_writable(plain, name, remarks)
+        # Text of a column, its name and its unit as FITS has them: bytes, and printable ASCII.
+        column = plain[name]
+        if isinstance(column.unit, u.UnrecognizedUnit) and not str(column.unit).isascii():
+            plain[name].unit = u.UnrecognizedUnit(_printable(str(column.unit)))
+        if column.dtype.kind == "U":
+            values = np.ascontiguousarray(np.ma.filled(column, ""))
+            points = values.view(np.uint32).reshape(*values.shape, -1)
+            foreign = points > 255
+            if foreign.any():
+                n_bad = int(foreign.reshape(len(values), -1).any(axis=1).sum())
+                remarks.append(f"column {name}: letters of {n_bad} values replaced by '?'")
+            if (points > 127).any():
+                stored = np.where(foreign, ord("?"), points).astype(np.uint8)
+                encoded = stored.view(f"S{stored.shape[-1]}").reshape(values.shape)
+                plain[name] = Column(encoded, name=name, description=column.description)
+        if _printable(name) != name:
+            plain.rename_column(name, _printable(name))
+            remarks.append(f"column {_printable(name)}: name in ASCII")
     with warnings.catch_warnings():
         # Of long keywords, and of units that are not in the standard.
         warnings.simplefilter("ignore", AstropyWarning)
@@ -432,8 +458,6 @@ def write_index(table: Table, path: Path) -> None:
 
 def is_own_index(path: Path) -> bool:
     """Whether a file is an index that obscluster has found by itself, as it was written."""
-    from astropy.io import fits
-
     try:
         with warnings.catch_warnings(), fits.open(path, memmap=False) as hdus:
             warnings.simplefilter("ignore")
@@ -441,27 +465,6 @@ def is_own_index(path: Path) -> bool:
             return is_ours and hdus[1].verify_checksum() == hdus[1].verify_datasum() == 1
     except (OSError, IndexError, ValueError):
         return False
-
-
-def _make_writable(table: Table, name: str, remarks: list[str]) -> None:
-    """Text of a column, its name and its unit as FITS has them: bytes, and printable ASCII."""
-    column = table[name]
-    if isinstance(column.unit, u.UnrecognizedUnit) and not str(column.unit).isascii():
-        table[name].unit = u.UnrecognizedUnit(_printable(str(column.unit)))
-    if column.dtype.kind == "U":
-        values = np.ascontiguousarray(np.ma.filled(column, ""))
-        points = values.view(np.uint32).reshape(*values.shape, -1)
-        foreign = points > 255
-        if foreign.any():
-            n_bad = int(foreign.reshape(len(values), -1).any(axis=1).sum())
-            remarks.append(f"column {name}: letters of {n_bad} values replaced by '?'")
-        if (points > 127).any():
-            stored = np.where(foreign, ord("?"), points).astype(np.uint8)
-            encoded = stored.view(f"S{stored.shape[-1]}").reshape(values.shape)
-            table[name] = Column(encoded, name=name, description=column.description)
-    if _printable(name) != name:
-        table.rename_column(name, _printable(name))
-        remarks.append(f"column {_printable(name)}: name in ASCII")
 
 
 def _printable(text: str) -> str:
@@ -474,20 +477,6 @@ def _meta(hdu: HDU) -> dict[str, Any]:
         for key, value in hdu.header.items()
         if key not in _STRUCTURE and key.rstrip("0123456789") not in _COLUMN_KEYS
     }
-
-
-def _obs_ids(table: Table, path: Path) -> Column:
-    """The column OBS_ID, whatever its name's case and its type, as int64."""
-    names = [name for name in table.colnames if name.upper() == "OBS_ID"]
-    name = "OBS_ID" if "OBS_ID" in names else names[0]
-    values = table[name].tolist()
-    numbers = [whole_number(value) for value in values]
-    if None in numbers:
-        bad = values[numbers.index(None)]
-        raise ArchiveError(f"{path}: OBS_ID holds {bad!r}; expected whole numbers")
-    if name != "OBS_ID":
-        table.rename_column(name, "OBS_ID")
-    return Column(np.array(numbers, dtype=np.int64), name="OBS_ID")
 
 
 def whole_number(value: Any) -> int | None:

@@ -434,7 +434,16 @@ def rad_max_of(hdu: HDU) -> IRF | None:
     single = {
         name: Axis.from_edges(name, axis.edges[[0, -1]], axis.interp) for name, axis in axes.items()
     }
-    values = np.full((1, 1), _angle(hdu, keyword))
+    # Angle of a keyword in degrees; LST writes it with its unit, ``0.2 deg``.
+    number, _, text = str(keyword).strip().partition(" ")
+    factor = conversion_factor(text, u.deg) if text.strip() else 1.0
+    try:
+        angle = float(number) * (np.nan if factor is None else factor)
+    except ValueError:
+        angle = np.nan
+    if not 0 < angle <= 360:
+        raise hdu.error(f"RAD_MAX = {keyword!r}; expected an angle in degrees")
+    values = np.full((1, 1), float(angle))
     return IRF("rad_max_2d", single, {"RAD_MAX": values}, u.deg, hdu.header, hdu.path)
 
 
@@ -482,19 +491,6 @@ def _unit(column: Column, expected: u.UnitBase, without: u.UnitBase) -> u.UnitBa
     if unit is None:
         raise unfit(column, expected)
     return unit
-
-
-def _angle(hdu: HDU, value: Any) -> float:
-    """Angle of a keyword in degrees; LST writes it with its unit, ``0.2 deg``."""
-    number, _, text = str(value).strip().partition(" ")
-    factor = conversion_factor(text, u.deg) if text.strip() else 1.0
-    try:
-        angle = float(number) * (np.nan if factor is None else factor)
-    except ValueError:
-        angle = np.nan
-    if not 0 < angle <= 360:
-        raise hdu.error(f"RAD_MAX = {value!r}; expected an angle in degrees")
-    return float(angle)
 
 
 def _read_array(

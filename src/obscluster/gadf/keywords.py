@@ -326,7 +326,9 @@ def location_from_keywords(values: Mapping[str, Any]) -> EarthLocation | None:
     height = "GEOALT" if values.get("GEOALT") is not None else "ALTITUDE"
     for keys in (("GEOLON", "GEOLAT", height), ("OBSGEO-L", "OBSGEO-B", "OBSGEO-H")):
         if all(values.get(key) is not None for key in keys):
-            return _location(*[_number(key, values[key], *r) for key, r in _with_ranges(keys)])
+            return _location(
+                *[_number(key, values[key], *r) for key, r in list(zip(keys, _RANGES, strict=True))]
+            )
     if all(values.get(key) is not None for key in _GEOCENTRIC):
         # Metres from the centre of the Earth (FITS 4.0, section 8.4.1).
         x, y, z = (_number(key, values[key], "distance in m", 1e7) for key in _GEOCENTRIC)
@@ -351,10 +353,6 @@ def location_of_telescope(name: str) -> EarthLocation | None:
 
 def _location(lon: float, lat: float, height: float) -> EarthLocation:
     return EarthLocation.from_geodetic(lon=lon * u.deg, lat=lat * u.deg, height=height * u.m)
-
-
-def _with_ranges(keys: tuple[str, ...]) -> list[tuple[str, tuple[str, float]]]:
-    return list(zip(keys, _RANGES, strict=True))
 
 
 def _number(key: str, value: Any, what: str, limit: float) -> float:

@@ -212,21 +212,6 @@ def read_remote(path: Path) -> bytes:
     return bytes(_persistently(lambda fs, name: fs.cat_file(name), path))
 
 
-def _filesystem(path: Any) -> Any:
-    """What reaches a path."""
-    fs = path.fs
-    if getattr(fs, "_pid", None) not in (None, os.getpid()):
-        # The connections of a process that has forked are of no use to its child. Of the same
-        # process the same one is given each time.
-        import fsspec  # type: ignore[import-untyped]
-
-        fs = fsspec.filesystem(path.protocol, **path.storage_options)
-    if path.protocol in ("s3", "s3a"):
-        # It would try each of our tries several times.
-        fs.retries = 1
-    return fs
-
-
 def _info(path: Any) -> dict[str, Any]:
     return dict(_persistently(lambda fs, name: fs.info(name), path))
 
@@ -236,7 +221,19 @@ def _persistently(request: Callable[[Any, str], T], path: Any) -> T:
     start = time.monotonic()
     for n_tries in count(1):
         try:
-            return request(_filesystem(path), path.path)
+            # What reaches a path.
+            fs = path.fs
+            if getattr(fs, "_pid", None) not in (None, os.getpid()):
+                # The connections of a process that has forked are of no use to its child. Of the
+                # same
+                # process the same one is given each time.
+                import fsspec  # type: ignore[import-untyped]
+
+                fs = fsspec.filesystem(path.protocol, **path.storage_options)
+            if path.protocol in ("s3", "s3a"):
+                # It would try each of our tries several times.
+                fs.retries = 1
+            return request(fs, path.path)
         except Exception as error:  # noqa: BLE001 see the module's text
             delay = _delay(error, n_tries)
             late = time.monotonic() - start + delay > _LAST_DELAY

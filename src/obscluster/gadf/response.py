@@ -144,7 +144,14 @@ class IRF:
         if self.hdu_class.startswith("bkg"):
             result = self._background(points)
         elif self.is_parametric:
-            result = self._density(points, u.Quantity(coords.get("rad", 0 * u.deg)))
+            # Density of a PSF that is given by parameters.
+            rad = u.Quantity(coords.get("rad", 0 * u.deg))
+            profile, parameters = PROFILES[self.hdu_class], self._interpolate(points)
+            with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+                per_square_degree = profile.density(rad.to_value(u.deg), parameters)
+            # Continued beyond the outer bins, a width may vanish.
+            usable = profile.usable(parameters)
+            result = np.where(usable, per_square_degree * (u.deg**-2).to(u.sr**-1), np.nan)
         else:
             (result,) = self._interpolate(points).values()
             if self.hdu_class == "rad_max_2d":
@@ -195,15 +202,6 @@ class IRF:
             return np.asarray(np.clip(_along(places, read, blend)[0], 0.0, None))
 
         return {name: of(values) for name, values in self.arrays.items()}
-
-    def _density(self, points: list[Any], rad: u.Quantity) -> Array:
-        """Density of a PSF that is given by parameters."""
-        profile, parameters = PROFILES[self.hdu_class], self._interpolate(points)
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            per_square_degree = profile.density(rad.to_value(u.deg), parameters)
-        # Continued beyond the outer bins, a width may vanish.
-        usable = profile.usable(parameters)
-        return np.where(usable, per_square_degree * (u.deg**-2).to(u.sr**-1), np.nan)
 
     def _background(self, points: list[Any]) -> Array:
         """Background, interpolated in its logarithm."""

@@ -64,7 +64,33 @@ def group_constrained(request: Request, config: MethodConfig) -> Grouping:
     number = _DEFAULT_N if method.numbered and number is None else number
 
     def group(part: Table) -> Grouping:
-        return _group_part(part, method, number, asked)
+        # Groups of runs that may mix.
+        tolerances = tolerances_of(part, asked)
+        times = times_of(part) if asked.contiguous else None
+        if method.numbered and tolerances:
+            grouping = _fewest(part, method, tolerances, asked)
+        elif method.numbered:
+            n_complete = int(np.isfinite(method.positions(part)).all(axis=1).sum())
+            limit = max(min(number or 1, n_complete), 1) if asked.within else number
+            grouping = method.group(part, limit)
+        else:
+            grouping = method.group(part, None)
+            if tolerances:
+                grouping = _split(part, grouping, tolerances, asked)
+        if times is not None and not method.in_time:
+            stretches = contiguous_stretches(grouping.labels, times)
+            text = f"{grouping.n_groups} groups are {stretches.max()} stretches of time"
+            grouping = replace(
+                grouping,
+                labels=stretches,
+                names={},
+                linkage=None,
+                remarks=[*grouping.remarks, text],
+            )
+        in_an_epoch = grouping.labels != UNASSIGNED
+        if asked.min_livetime is not None or asked.min_runs is not None:
+            grouping = _hold(part, grouping, method, asked, tolerances, times)
+        return grouping if times is None else _by_time(grouping, times, in_an_epoch)
 
     if method.constrained:
         return method.group(runs, number)
@@ -91,34 +117,6 @@ def _lacking(runs: Table, asked: ConstraintsConfig) -> dict[int, str]:
         for row in np.flatnonzero(~np.isfinite(numbers(runs[name]))):
             lacking[int(runs["obs_id"][row])] = f"no {name}"
     return lacking
-
-
-def _group_part(
-    runs: Table, method: Method, number: int | None, asked: ConstraintsConfig
-) -> Grouping:
-    """Groups of runs that may mix."""
-    tolerances = tolerances_of(runs, asked)
-    times = times_of(runs) if asked.contiguous else None
-    if method.numbered and tolerances:
-        grouping = _fewest(runs, method, tolerances, asked)
-    elif method.numbered:
-        n_complete = int(np.isfinite(method.positions(runs)).all(axis=1).sum())
-        limit = max(min(number or 1, n_complete), 1) if asked.within else number
-        grouping = method.group(runs, limit)
-    else:
-        grouping = method.group(runs, None)
-        if tolerances:
-            grouping = _split(runs, grouping, tolerances, asked)
-    if times is not None and not method.in_time:
-        stretches = contiguous_stretches(grouping.labels, times)
-        text = f"{grouping.n_groups} groups are {stretches.max()} stretches of time"
-        grouping = replace(
-            grouping, labels=stretches, names={}, linkage=None, remarks=[*grouping.remarks, text]
-        )
-    in_an_epoch = grouping.labels != UNASSIGNED
-    if asked.min_livetime is not None or asked.min_runs is not None:
-        grouping = _hold(runs, grouping, method, asked, tolerances, times)
-    return grouping if times is None else _by_time(grouping, times, in_an_epoch)
 
 
 def _fewest(

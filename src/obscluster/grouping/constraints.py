@@ -22,6 +22,9 @@ from dataclasses import dataclass
 import numpy as np
 from astropy.table import Table
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
 
 from obscluster.exceptions import RequestError
 from obscluster.grouping.base import Grouping
@@ -58,11 +61,6 @@ def pointing_positions(
     known = np.isfinite(ra) & np.isfinite(dec)
     if not known.any():
         return positions
-    # Loaded when there is need: it takes longer than many a grouping.
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-    from scipy.spatial import cKDTree
-
     # Many runs have the same pointing, but for digits that do not matter.
     places, which = np.unique(
         np.round(np.column_stack([dec[known], np.mod(ra[known], 360)]), 3),
@@ -153,7 +151,9 @@ def group_within(
         labels[rows] = [shift.get(k, UNASSIGNED) for k in result.labels.tolist()]
         for k, new in shift.items():
             inside = result.names.get(k, str(k)) if len(shift) > 1 or k in result.names else ""
-            names[new] = "_".join(filter(None, [_slug(where), inside]))
+            names[new] = "_".join(
+                filter(None, [re.sub(r"[^A-Za-z0-9.+-]+", "-", where).strip("-"), inside])
+            )
         remarks += [f"{where}: {remark}" for remark in result.remarks]
         reasons |= result.reasons
         if result.rule is not None:
@@ -337,7 +337,3 @@ def _nearest_group(
     center = X[members[label]].mean(axis=0)
     distance = {k: float(np.linalg.norm(X[members[k]].mean(axis=0) - center)) for k in others}
     return min(others, key=lambda k: (distance[k], k)) if others else None
-
-
-def _slug(text: str) -> str:
-    return re.sub(r"[^A-Za-z0-9.+-]+", "-", text).strip("-")

@@ -20,6 +20,7 @@ import numpy as np
 from astropy.table import QTable, Table
 from numpy.typing import ArrayLike, NDArray
 from scipy.cluster.hierarchy import fcluster
+from scipy.spatial.distance import cdist
 
 from obscluster.exceptions import RequestError, unknown_name
 from obscluster.features.scaling import feature_matrix
@@ -260,9 +261,6 @@ class _Pairs:
 
     def _add(self, boundary: int, start: int, end: int, first: int, last: int) -> None:
         """Let distances between rows [start, end) and [first, last) count at a boundary."""
-        # Loaded when there is need: it takes longer than many a grouping.
-        from scipy.spatial.distance import cdist
-
         found = self.joined[boundary]
         rows = max(1, _CHUNK // (last - first))
         for edge in range(start, end, rows):

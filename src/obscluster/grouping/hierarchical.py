@@ -222,7 +222,15 @@ def _tree_and_labels(
         raise RequestError("no run has all the features, so there is nothing to cluster")
     options = _fcluster_options(fcluster_kwargs)
     if "maxclust" in str(options["criterion"]):
-        _check_n_groups(options["t"], len(complete))
+        n_groups = options["t"]
+        n_runs = len(complete)
+        number = isinstance(n_groups, int | float | np.number)
+        if not number or not float(n_groups).is_integer() or n_groups < 1:
+            raise RequestError(f"t = {n_groups!r} groups asked; ask for at least 1, a whole number")
+        if n_groups > n_runs:
+            raise RequestError(
+                f"{n_groups} groups asked of {n_runs} runs; ask for at most {n_runs}"
+            )
     # In the order of the identifiers, so that the labels do not depend on that of the rows.
     if "obs_id" in features.colnames:
         complete = complete[np.argsort(np.asarray(features["obs_id"])[complete], kind="stable")]
@@ -243,11 +251,3 @@ def _tree_and_labels(
         text = f"{options['t']} groups asked, but the tree falls into {labels.max()} at any height"
         warnings.warn(text, ObsClusterWarning, stacklevel=3)
     return reorder_leaves(tree, complete), labels
-
-
-def _check_n_groups(n_groups: Any, n_runs: int) -> None:
-    number = isinstance(n_groups, int | float | np.number)
-    if not number or not float(n_groups).is_integer() or n_groups < 1:
-        raise RequestError(f"t = {n_groups!r} groups asked; ask for at least 1, a whole number")
-    if n_groups > n_runs:
-        raise RequestError(f"{n_groups} groups asked of {n_runs} runs; ask for at most {n_runs}")

@@ -18,6 +18,7 @@ import numpy as np
 from astropy.table import Table
 from numpy.typing import NDArray
 from pydantic import Field, PositiveInt
+from threadpoolctl import threadpool_limits
 
 from obscluster.exceptions import ObsClusterWarning, RequestError
 from obscluster.features.scaling import feature_matrix
@@ -359,8 +360,6 @@ def _full(covariances: Array, kind: str, n: int, n_features: int) -> Array:
 
 def _one_thread(work: Callable[[], Any]) -> Any:
     """Result of some work in which sums do not depend on the number of threads."""
-    from threadpoolctl import threadpool_limits
-
     with threadpool_limits(1), warnings.catch_warnings():
         # What scikit-learn says of few distinct points and of convergence, we say ourselves.
         warnings.filterwarnings("ignore", module="sklearn")

@@ -19,6 +19,8 @@ import numpy as np
 from astropy import units as u
 from astropy.table import Table
 from numpy.typing import NDArray
+from scipy.linalg import solve_triangular
+from scipy.spatial import cKDTree
 
 from obscluster.exceptions import RequestError, unknown_name
 from obscluster.features.scaling import apply_scaling
@@ -395,9 +397,6 @@ class Mixture(FeatureSpaceRule):
 
     def log_densities(self, X: Array) -> Array:
         """Logarithm of weight times density, shape (n_obs, n_components)."""
-        # Slow to load, and only a mixture needs it.
-        from scipy.linalg import solve_triangular
-
         columns = []
         for weight, mean, covariance in zip(
             self.weights, self.means, self.covariances, strict=True
@@ -666,9 +665,6 @@ _CENTROIDS = mapping(HEAD | {"centroids": list_of(_CENTROID, at_least=1)})
 
 def _nearest(points: Array, X: Array, neighbour: int = 1) -> tuple[Array, Labels]:
     """Distance and number of the nearest point, or of the second nearest and so on."""
-    # Slow to load; a tree of runs that are only shown does without.
-    from scipy.spatial import cKDTree
-
     distance, number = cKDTree(points).query(X, k=[neighbour])
     return np.asarray(distance)[:, 0], np.asarray(number)[:, 0]
 

@@ -30,6 +30,8 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from astropy.table import Table
 from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import Bounds, LinearConstraint, milp
+from scipy.sparse import csr_array
 
 from obscluster.exceptions import RequestError
 from obscluster.features.scaling import feature_matrix, period_of
@@ -464,7 +466,13 @@ def _refine(space: Space, best: NDArray[np.int64]) -> NDArray[np.int64]:
     The fewest groups of some of the points are a lower bound for all. So the result is proven to be
     the best one as soon as all points fit in, or that bound is reached.
     """
-    some = _outermost(space, best)
+    # Points that make the boxes of groups as wide as they are.
+    groups = members_of(best)
+    found = []
+    for rows, low, width in zip(groups, *space.boxes(groups), strict=True):
+        from_low = (space.points[rows] - low) % space.size
+        found += [rows[from_low.argmin(axis=0)], rows[(from_low == width).argmax(axis=0)]]
+    some = np.unique(found)
     for _ in range(_MAX_ROUNDS):
         n_groups = len(members_of(best))
         # It takes two at least: features of which all values fit together are not among these.
@@ -485,16 +493,6 @@ def _refine(space: Space, best: NDArray[np.int64]) -> NDArray[np.int64]:
     return best
 
 
-def _outermost(space: Space, labels: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Points that make the boxes of groups as wide as they are."""
-    groups = members_of(labels)
-    found = []
-    for rows, low, width in zip(groups, *space.boxes(groups), strict=True):
-        from_low = (space.points[rows] - low) % space.size
-        found += [rows[from_low.argmin(axis=0)], rows[(from_low == width).argmax(axis=0)]]
-    return np.unique(found)
-
-
 def _grow(space: Space, some: NDArray[np.int64], solved: NDArray[np.int64]) -> NDArray[np.int64]:
     """Let all points join the groups of some; -1 for those that fit nowhere."""
     labels = np.full(len(space.points), UNASSIGNED)
@@ -511,10 +509,6 @@ def _grow(space: Space, some: NDArray[np.int64], solved: NDArray[np.int64]) -> N
 
 def _exact(space: Space) -> NDArray[np.int64] | None:
     """The fewest groups as an integer linear programme; None if that is too much work."""
-    # Loaded when there is need: it takes longer than many a grouping.
-    from scipy.optimize import Bounds, LinearConstraint, milp
-    from scipy.sparse import csr_array
-
     boxes = _possible_boxes(space)
     if boxes is None:
         return None

@@ -269,7 +269,24 @@ def agglomerate_many(
         for stratum in np.unique(names)
         for chunk in _chunks(runs, np.flatnonzero(names == stratum))
     ]
-    first = _merge_chunks(runs, chunks, max_direct / len(runs))
+    # Merges within the chunks, cheapest first.
+    trees = [
+        agglomerate(runs[rows], n_stop=max(int(len(rows) * (max_direct / len(runs))), 1))
+        for rows in chunks
+    ]
+    # In the order of what is lost within each chunk: a node still comes after its parts.
+    spent = np.concatenate([np.cumsum(np.maximum(tree.costs, 0.0)) for tree in trees])
+    order = np.argsort(spent, kind="stable")
+    place = np.empty(len(order), dtype=np.int64)
+    place[order] = np.arange(len(order))
+    n, start, pairs = len(runs), 0, []
+    for rows, tree in zip(chunks, trees, strict=True):
+        end = start + len(tree.pairs)
+        nodes = np.append(rows, n + place[start:end])
+        pairs.append(np.sort(nodes[tree.pairs], axis=1))
+        start = end
+    costs = np.concatenate([tree.costs for tree in trees])
+    first = Merges(np.concatenate(pairs)[order], costs[order], n, len(order))
     labels = cut(first, len(runs) - len(first.pairs))
     groups = sums_of(runs, labels, int(labels.max()) + 1)
     group_strata = np.zeros(len(groups), dtype=np.int64)
@@ -293,24 +310,6 @@ def _chunks(runs: Sums, rows: Ints) -> list[Ints]:
     half = len(rows) // 2
     parts = (np.sort(rows[order[:half]]), np.sort(rows[order[half:]]))
     return [chunk for part in parts for chunk in _chunks(runs, part)]
-
-
-def _merge_chunks(runs: Sums, chunks: list[Ints], fraction: float) -> Merges:
-    """Merges within the chunks, cheapest first."""
-    trees = [agglomerate(runs[rows], n_stop=max(int(len(rows) * fraction), 1)) for rows in chunks]
-    # In the order of what is lost within each chunk: a node still comes after its parts.
-    spent = np.concatenate([np.cumsum(np.maximum(tree.costs, 0.0)) for tree in trees])
-    order = np.argsort(spent, kind="stable")
-    place = np.empty(len(order), dtype=np.int64)
-    place[order] = np.arange(len(order))
-    n, start, pairs = len(runs), 0, []
-    for rows, tree in zip(chunks, trees, strict=True):
-        end = start + len(tree.pairs)
-        nodes = np.append(rows, n + place[start:end])
-        pairs.append(np.sort(nodes[tree.pairs], axis=1))
-        start = end
-    costs = np.concatenate([tree.costs for tree in trees])
-    return Merges(np.concatenate(pairs)[order], costs[order], n, len(order))
 
 
 def _join(first: Merges, rest: Merges, labels: Ints) -> Merges:

@@ -114,7 +114,13 @@ def response_background(
             places = places.reshape(2, len(radius), -1)
         corners = _corners(bkg, {"fov_lon": places[0], "fov_lat": places[1]})
     if remark is not None:
-        energies = _overlap(axis.edges, binning, safe)
+        # Bins between edges which the energy bins that count share.
+        lo, hi = binning.energies[:-1], binning.energies[1:]
+        if safe is not None:
+            counts = safe.reshape(len(lo), -1).any(axis=1)
+            lo, hi = lo[counts], hi[counts]
+        first = int(np.searchsorted(axis.edges, lo.min() * (1 + _SLACK), side="right")) - 1
+        energies = slice(max(first, 0), int(np.searchsorted(axis.edges, hi.max() * (1 - _SLACK))))
         used = zip(*(index for index, weight in corners if weight.any()), strict=True)
         bins = tuple(np.concatenate([part.ravel() for part in parts]) for parts in used)
         remark_empty_background(bkg, bins, energies, remark)
@@ -132,16 +138,6 @@ def _require(bkg: IRF, place: Mapping[str, float], offset: float) -> None:
         raise NotComputableError(
             f"the source, {offset:.2f} deg off, is outside the {bkg.hdu_class}"
         )
-
-
-def _overlap(edges: Array, binning: Binning, safe: NDArray[np.bool_] | None) -> slice:
-    """Bins between edges which the energy bins that count share."""
-    lo, hi = binning.energies[:-1], binning.energies[1:]
-    if safe is not None:
-        counts = safe.reshape(len(lo), -1).any(axis=1)
-        lo, hi = lo[counts], hi[counts]
-    first = int(np.searchsorted(edges, lo.min() * (1 + _SLACK), side="right")) - 1
-    return slice(max(first, 0), int(np.searchsorted(edges, hi.max() * (1 - _SLACK))))
 
 
 def _corners(bkg: IRF, places: Mapping[str, Array]) -> list[tuple[tuple[Any, ...], Array]]:

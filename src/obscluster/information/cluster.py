@@ -119,6 +119,16 @@ class InformationConfig(MethodConfig):
                 fit_background=request.fit_background,
             )
             outside = zip(grouping.obs_ids.tolist(), grouping.labels, scores.notes, strict=True)
+            # What the grouping loses, in a sentence.
+            loss, before = (grouping.parameters[name] for name in ("loss", "pre_merge_loss"))
+            groups = "1 group" if grouping.n_groups == 1 else f"{grouping.n_groups} groups"
+            inflation = grouping.parameters["error_inflation"]
+            text = ", ".join(f"{name} {value:.2%}" for name, value in inflation.items())
+            remark = (
+                f"stacking into {groups} loses {loss:.2%} of the information; errors grow: {text}"
+            )
+            if before > 0:
+                remark += f"; at most {before:.4%} by runs merged beforehand, as there are many"
             return replace(
                 grouping,
                 rule=_nearest_run(request, part, grouping.labels),
@@ -127,7 +137,7 @@ class InformationConfig(MethodConfig):
                     for obs_id, label, note in outside
                     if label == UNASSIGNED
                 },
-                remarks=[_remark(grouping)],
+                remarks=[remark],
             )
 
         return Method(group, lambda part: np.zeros((len(part), 0)), constrained=True)
@@ -140,18 +150,6 @@ def _nearest_run(request: Request, runs: Table, labels: Ints) -> NearestRun | No
     if not np.isfinite(X).all(axis=1).any():
         return None
     return NearestRun.fit(scaled.meta["scaling"], names, X, labels)
-
-
-def _remark(grouping: Grouping) -> str:
-    """What the grouping loses, in a sentence."""
-    loss, before = (grouping.parameters[name] for name in ("loss", "pre_merge_loss"))
-    groups = "1 group" if grouping.n_groups == 1 else f"{grouping.n_groups} groups"
-    inflation = grouping.parameters["error_inflation"]
-    text = ", ".join(f"{name} {value:.2%}" for name, value in inflation.items())
-    remark = f"stacking into {groups} loses {loss:.2%} of the information; errors grow: {text}"
-    if before > 0:
-        remark += f"; at most {before:.4%} by runs merged beforehand, as there are many"
-    return remark
 
 
 @dataclass(frozen=True)
@@ -238,7 +236,25 @@ def cluster_by_information(
         raise RequestError("give either n_groups or max_loss")
     problem = _prepare(scores, within, weights, min_weight, fit_background)
     if n_groups is not None:
-        labels = _with_number(problem, n_groups)
+        if not isinstance(n_groups, int | np.integer):
+            raise RequestError(f"n_groups {n_groups!r}; expected a whole number")
+        if not problem.n_strata <= n_groups <= problem.most_groups:
+            few = f" in {problem.n_strata} parts that never mix" if problem.n_strata > 1 else ""
+            least = problem.limits.min_weight
+            heavy = f" of at least {least:g} each" if least > 0 else ""
+            raise RequestError(
+                f"{n_groups} groups{heavy} asked of {problem.n_runs} runs{few}; ask for "
+                f"{problem.n_strata} to {problem.most_groups}"
+            )
+        reach = next(reach for most, reach in _NEIGHBOURS if problem.n_runs <= most)
+        found = _partitions(problem, n_groups - reach, n_groups + reach)
+        if n_groups not in found:
+            possible = ", ".join(str(number) for number in found) or "fewer"
+            raise RequestError(
+                f"{n_groups} groups of at least {problem.limits.min_weight:g} each are not found; "
+                f"ask for {possible}"
+            )
+        labels = found[int(n_groups)]
     else:
         labels = _within_budget(problem, float(max_loss if max_loss is not None else np.nan))
     options = {
@@ -333,28 +349,6 @@ def _weights(scores: Scores, weights: ArrayLike | None, min_weight: float) -> ND
     if not (values[scores.usable] >= 0).all():
         raise RequestError("weights: expected numbers from 0; live times may be missing")
     return np.asarray(np.nan_to_num(values))
-
-
-def _with_number(problem: _Problem, n_groups: Any) -> Ints:
-    if not isinstance(n_groups, int | np.integer):
-        raise RequestError(f"n_groups {n_groups!r}; expected a whole number")
-    if not problem.n_strata <= n_groups <= problem.most_groups:
-        few = f" in {problem.n_strata} parts that never mix" if problem.n_strata > 1 else ""
-        least = problem.limits.min_weight
-        heavy = f" of at least {least:g} each" if least > 0 else ""
-        raise RequestError(
-            f"{n_groups} groups{heavy} asked of {problem.n_runs} runs{few}; ask for "
-            f"{problem.n_strata} to {problem.most_groups}"
-        )
-    reach = next(reach for most, reach in _NEIGHBOURS if problem.n_runs <= most)
-    found = _partitions(problem, n_groups - reach, n_groups + reach)
-    if n_groups not in found:
-        possible = ", ".join(str(number) for number in found) or "fewer"
-        raise RequestError(
-            f"{n_groups} groups of at least {problem.limits.min_weight:g} each are not found; "
-            f"ask for {possible}"
-        )
-    return found[int(n_groups)]
 
 
 def _within_budget(problem: _Problem, max_loss: float) -> Ints:

@@ -438,7 +438,15 @@ def get_scores(
     results = engine.map(partial(_expect, task=task), observations)
     rows = list(results if progress is None else progress(results))
     scores = _gather(observations, rows, task)
-    _warn_of_skipped(observations, rows)
+    skipped = [
+        f"run {obs.obs_id} {row.note}"
+        for obs, row in zip(observations, rows, strict=True)
+        if row.counts is None
+    ]
+    if skipped:
+        more = f"; and {len(skipped) - 5} more" if len(skipped) > 5 else ""
+        text = f"{len(skipped)} of {len(rows)} runs: {'; '.join(skipped[:5])}{more}"
+        warnings.warn(text, SkippedRunWarning, stacklevel=3)
     return scores
 
 
@@ -507,15 +515,3 @@ def _backgrounds(known: Sequence[RunCounts], binning: Binning) -> list[Array]:
             b = (next(rates)[:, np.newaxis] * b.wanted).ravel()
         backgrounds.append(b)
     return backgrounds
-
-
-def _warn_of_skipped(observations: Sequence[Observation], rows: Sequence[_Row]) -> None:
-    skipped = [
-        f"run {obs.obs_id} {row.note}"
-        for obs, row in zip(observations, rows, strict=True)
-        if row.counts is None
-    ]
-    if skipped:
-        more = f"; and {len(skipped) - 5} more" if len(skipped) > 5 else ""
-        text = f"{len(skipped)} of {len(rows)} runs: {'; '.join(skipped[:5])}{more}"
-        warnings.warn(text, SkippedRunWarning, stacklevel=3)

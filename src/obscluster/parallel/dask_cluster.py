@@ -64,7 +64,27 @@ class DaskCluster:
                 'a scheduler needs dask.distributed; get it by: pip install "obscluster[scale]"'
             ) from None
         with self._client() as client:
-            n_threads = self._check_workers(client)
+            # Number of threads of all workers, once it is seen that they can do the work.
+            def version() -> str:
+                import obscluster
+
+                return obscluster.__version__
+
+            try:
+                client.wait_for_workers(1, timeout=self.timeout)
+            except TimeoutError:
+                raise RequestError(
+                    f"{self._name}: has no worker; start some by: dask worker ADDRESS"
+                ) from None
+            # A function within a function travels by value, so a worker need not have it.
+            for worker, found in client.run(version, on_error="return").items():
+                if isinstance(found, ImportError):
+                    text = f"{self._name}: worker {worker} cannot import obscluster ({found})"
+                    raise RequestError(f"{text}; install version {__version__} there") from None
+                if not isinstance(found, Exception) and found != __version__:
+                    text = f"{self._name}: worker {worker} has obscluster {found}, here is"
+                    raise RequestError(f"{text} {__version__}; results could differ")
+            n_threads = max(1, sum(client.nthreads().values()))
             try:
                 yield from self._map(client, function, list(items), n_threads)
             except (CommClosedError, CancelledError) as error:
@@ -118,30 +138,6 @@ class DaskCluster:
         )
         with client:
             yield client
-
-    def _check_workers(self, client: Client) -> int:
-        """Number of threads of all workers, once it is seen that they can do the work."""
-
-        def version() -> str:
-            import obscluster
-
-            return obscluster.__version__
-
-        try:
-            client.wait_for_workers(1, timeout=self.timeout)
-        except TimeoutError:
-            raise RequestError(
-                f"{self._name}: has no worker; start some by: dask worker ADDRESS"
-            ) from None
-        # A function within a function travels by value, so a worker need not have it.
-        for worker, found in client.run(version, on_error="return").items():
-            if isinstance(found, ImportError):
-                text = f"{self._name}: worker {worker} cannot import obscluster ({found})"
-                raise RequestError(f"{text}; install version {__version__} there") from None
-            if not isinstance(found, Exception) and found != __version__:
-                text = f"{self._name}: worker {worker} has obscluster {found}, here is"
-                raise RequestError(f"{text} {__version__}; results could differ")
-        return max(1, sum(client.nthreads().values()))
 
     @property
     def _name(self) -> str:

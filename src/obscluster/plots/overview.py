@@ -104,7 +104,8 @@ def write_plots(
         figure = Figure(figsize=size, layout="constrained")
         try:
             if draw(figure.subplots()):
-                files.append(_save(figure, directory, name))
+                save_figure(figure, directory / name)
+                files.append(name)
         except Exception as error:  # noqa: BLE001 a picture never costs a result
             (directory / name).unlink(missing_ok=True)
             text = f"{name} is left out: it cannot be drawn ({type(error).__name__}: {error})"
@@ -155,8 +156,3 @@ def _with_quantities(obs_table: Table, features: QTable, cuts: list[Bins]) -> Ta
             values = start + np.mod(values - start, turn)
         table[axis.name] = Column(values, unit=column.unit, description=column.info.description)
     return table
-
-
-def _save(figure: Figure, directory: Path, name: str) -> str:
-    save_figure(figure, directory / name)
-    return name

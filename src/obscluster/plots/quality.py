@@ -229,8 +229,6 @@ def plot_frontier(table: QTable, ax: Axes | None = None, quantity: str = "loss")
         If the table has no such quantity.
     """
     if ax is None:
-        import matplotlib.pyplot as plt
-
         ax = plt.gca()
     column = "loss" if quantity == "loss" else f"{quantity} inflation"
     if column not in table.colnames:

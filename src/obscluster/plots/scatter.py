@@ -185,7 +185,14 @@ def _scatter(
     members = {label: drawn & (group == label) for label in style}
     counts = {label: int(np.count_nonzero(rows)) for label, rows in members.items()}
     texts = {label: group_text(label, counts[label], names) for label in style}
-    options = _point_options(int(np.count_nonzero(drawn))) | kwargs
+    # From 20 runs on a slide to 10,000 in an archive, about the same part of the axes is inked.
+    decades = np.log10(max(int(np.count_nonzero(drawn)), 1))
+    options: dict[str, Any] = {
+        "s": np.interp(decades, [1.3, 4.0], [40.0, 5.0]),
+        "alpha": np.interp(decades, [1.3, 4.0], [0.9, 0.4]),
+        "linewidth": np.interp(decades, [1.3, 3.0], [0.5, 0.0]),
+        "edgecolor": "white",
+    } | kwargs
     ax = plt.gca() if ax is None else ax
     points: list[Artist] = []
     # Small groups on top of large ones, and unassigned runs below all.
@@ -221,17 +228,6 @@ def _scatter(
     ax.set_xlabel(axis_text(ax.xaxis, x))
     ax.set_ylabel(axis_text(ax.yaxis, y))
     return ax
-
-
-def _point_options(n_points: int) -> dict[str, Any]:
-    """From 20 runs on a slide to 10,000 in an archive, about the same part of the axes is inked."""
-    decades = np.log10(max(n_points, 1))
-    return {
-        "s": np.interp(decades, [1.3, 4.0], [40.0, 5.0]),
-        "alpha": np.interp(decades, [1.3, 4.0], [0.9, 0.4]),
-        "linewidth": np.interp(decades, [1.3, 3.0], [0.5, 0.0]),
-        "edgecolor": "white",
-    }
 
 
 def save_figure(

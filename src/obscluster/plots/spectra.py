@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 from astropy import units as u
 from astropy.table import QTable, Table
@@ -73,8 +74,6 @@ def plot_spectrum(
         The axes.
     """
     if ax is None:
-        import matplotlib.pyplot as plt
-
         ax = plt.gca()
     table = QTable(spectrum)
     names = _names_in(table, "source")
@@ -179,8 +178,6 @@ def plot_residuals(
         The axes.
     """
     if ax is None:
-        import matplotlib.pyplot as plt
-
         ax = plt.gca()
     table = QTable(residuals)
     names = list(dict.fromkeys(np.asarray(table["dataset"]).astype(str).tolist()))
@@ -230,8 +227,6 @@ def plot_light_curve(table: Table, ax: Axes | None = None, **kwargs: Any) -> Axe
         The axes.
     """
     if ax is None:
-        import matplotlib.pyplot as plt
-
         ax = plt.gca()
     rows = QTable(table)
     flux, error, limit = (rows[n].to_value("cm-2 s-1") for n in ("flux", "flux_err", "flux_ul"))

@@ -1,13 +1,13 @@
 """Groups as datasets, and their joint fit, with Gammapy as the engine.
 
-- `config`: what to do, from ``reduce.yaml``.
+- `obscluster.config.reduction`: what to do, from ``reduce.yaml``.
 - `archive`: Gammapy's observations of each group.
-- `makers`: one run to a dataset, in one and three dimensions; `mask`: what of it is used.
+- `makers`: one run to a dataset, in one and three dimensions, and what of it is used.
 - `groups`: every group to a stacked dataset, written and resumed.
 - `result`: what was written, read back.
 - `fit`: the joint fit; `joint`: of several reductions, with flux points of others.
-- `examination`: what a referee asks of it, by `goodness` and `light_curve`.
-- `tables` and `fit_files`: what is written of it.
+- `examination`: what a referee asks of it, with light curves; `goodness`: whether the model fits.
+- `fit_files`: what is written of it.
 - `comparison`: the same fit with runs apart, in groups, and all stacked.
 
 Gammapy is an extra. What needs it is loaded when it is asked for, so that the description of a
@@ -20,24 +20,22 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
+from obscluster.config.reduction import ReduceConfig, make_reduce_config, read_reduce_config
 from obscluster.exceptions import RequestError
 
-# Public name to the module that holds it, and whether that module needs Gammapy.
+# Public name to the module that holds it, which needs Gammapy.
 _HOMES = {
-    "ReduceConfig": ("config", False),
-    "Reduction": ("result", True),
-    "compare_groupings": ("comparison", True),
-    "examine": ("examination", True),
-    "fit_datasets": ("fit", True),
-    "fit_reduction": ("fit", True),
-    "join_reductions": ("joint", True),
-    "make_reduce_config": ("config", False),
-    "read_reduce_config": ("config", False),
-    "read_reduction": ("result", True),
-    "reduce_groups": ("groups", True),
-    "to_gammapy": ("archive", True),
-    "write_comparison": ("comparison", True),
-    "write_fit": ("fit_files", True),
+    "Reduction": "result",
+    "compare_groupings": "comparison",
+    "examine": "examination",
+    "fit_datasets": "fit",
+    "fit_reduction": "fit",
+    "join_reductions": "joint",
+    "read_reduction": "result",
+    "reduce_groups": "groups",
+    "to_gammapy": "archive",
+    "write_comparison": "comparison",
+    "write_fit": "fit_files",
 }
 
 __all__ = [
@@ -82,7 +80,5 @@ def require_gammapy() -> None:
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'obscluster.reduction' has no attribute {name!r}")
-    module, needs_gammapy = _HOMES[name]
-    if needs_gammapy:
-        require_gammapy()
-    return getattr(import_module(f"obscluster.reduction.{module}"), name)
+    require_gammapy()
+    return getattr(import_module(f"obscluster.reduction.{_HOMES[name]}"), name)

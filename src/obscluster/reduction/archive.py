@@ -177,32 +177,37 @@ class _Location(HDULocation):
     def load(self) -> Any:
         try:
             with FitsFile(Path(self.path())) as file:
-                return _convert(self.hdu_class, file.hdu(self.hdu_name))
+                # Gammapy's object of a HDU; whatever error, where this cannot be told to be the
+                # same.
+                hdu_class = self.hdu_class
+                hdu = file.hdu(self.hdu_name)
+                meta = {
+                    key: value for key, value in hdu.header.items() if not _LAYOUT.fullmatch(key)
+                }
+                if hdu_class == "pointing":
+                    return FixedPointingInfo.from_fits_header(meta)
+                if hdu_class == "observation_metadata":
+                    return ObservationMetaData.from_header(meta)
+                if hdu_class == "events":
+                    others = (
+                        name for name in hdu.colnames if name not in (*_OF_EVENTS, "GLON", "GLAT")
+                    )
+                    table = _table(hdu, (*_OF_EVENTS, *others), meta)
+                    if not all(np.isfinite(column).all() for column in table.itercols()):
+                        raise ValueError("Gammapy masks events")
+                    seconds = u.Quantity(table["TIME"].astype(float), u.s)
+                    table["TIME"] = time_ref_from_dict(meta) + seconds
+                    return EventList(table, EventListMetaData.from_header(meta))
+                if hdu_class == "gti":
+                    table = _table(hdu, ("START", "STOP"), meta)
+                    ref = time_ref_from_dict(meta, format="mjd", scale="tt")
+                    unit = meta.get("TIMEUNIT", "s")
+                    return GTI.create(
+                        *(u.Quantity(column, unit) for column in table.itercols()), ref
+                    )
+                return IRF_REGISTRY.get_cls(hdu_class).from_table(_table(hdu, hdu.colnames, meta))
         except Exception:  # noqa: BLE001 what is wrong with it, and whether, Gammapy says
             return super().load()
-
-
-def _convert(hdu_class: str, hdu: HDU) -> Any:
-    """Gammapy's object of a HDU; whatever error, where this cannot be told to be the same."""
-    meta = {key: value for key, value in hdu.header.items() if not _LAYOUT.fullmatch(key)}
-    if hdu_class == "pointing":
-        return FixedPointingInfo.from_fits_header(meta)
-    if hdu_class == "observation_metadata":
-        return ObservationMetaData.from_header(meta)
-    if hdu_class == "events":
-        others = (name for name in hdu.colnames if name not in (*_OF_EVENTS, "GLON", "GLAT"))
-        table = _table(hdu, (*_OF_EVENTS, *others), meta)
-        if not all(np.isfinite(column).all() for column in table.itercols()):
-            raise ValueError("Gammapy masks events")
-        seconds = u.Quantity(table["TIME"].astype(float), u.s)
-        table["TIME"] = time_ref_from_dict(meta) + seconds
-        return EventList(table, EventListMetaData.from_header(meta))
-    if hdu_class == "gti":
-        table = _table(hdu, ("START", "STOP"), meta)
-        ref = time_ref_from_dict(meta, format="mjd", scale="tt")
-        unit = meta.get("TIMEUNIT", "s")
-        return GTI.create(*(u.Quantity(column, unit) for column in table.itercols()), ref)
-    return IRF_REGISTRY.get_cls(hdu_class).from_table(_table(hdu, hdu.colnames, meta))
 
 
 def _table(hdu: HDU, names: Iterable[str], meta: dict[str, Any]) -> Table:

@@ -321,11 +321,31 @@ def _detection(
         for p in shape.parameters
         if p.name not in ("amplitude", "reference")
     ]
+    # Amplitude above the best one, or zero, at which the profile has risen by that of 95 %.
+    best, error = amplitude.value, abs(amplitude.error)
+    amplitude.frozen = True
+
+    def stat(value: float) -> float:
+        amplitude.value = value
+        return _minimum(datasets)
+
+    # Without counts the minimum is at no flux, where a minimiser does not get to.
+    nothing = stat(0.0)
+    low = best if best > 0 and fixed.stat < nothing else 0.0
+    target = (fixed.stat if low else nothing) + _LIMIT
+    step = error if np.isfinite(error) and error > 0 else abs(best) or 1e-14
+    high = low + 2 * step
+    for _ in range(60):
+        if stat(high) > target:
+            break
+        high = low + 2 * (high - low)
+    limit = float(brentq(lambda value: stat(value) - target, low, high, xtol=1e-5 * high))
+    amplitude.value, amplitude.frozen = best, False
     content = {
         "significance": one,
         "ts": fixed_ts,
         "dof": 1,
-        "upper_limit": _upper_limit(datasets, amplitude, fixed.stat),
+        "upper_limit": limit,
         "unit": str(amplitude.unit),
         "fixed": f"{', '.join(named)} fixed, at {shape.reference.value:g} {shape.reference.unit}",
     }
@@ -353,30 +373,6 @@ def _minimum(datasets: Datasets) -> float:
     if len(datasets.models.parameters.free_unique_parameters):
         Fit().optimize(datasets)
     return float(datasets.stat_sum())
-
-
-def _upper_limit(datasets: Datasets, amplitude: Any, minimum: float) -> float:
-    """Amplitude above the best one, or zero, at which the profile has risen by that of 95 %."""
-    best, error = amplitude.value, abs(amplitude.error)
-    amplitude.frozen = True
-
-    def stat(value: float) -> float:
-        amplitude.value = value
-        return _minimum(datasets)
-
-    # Without counts the minimum is at no flux, where a minimiser does not get to.
-    nothing = stat(0.0)
-    low = best if best > 0 and minimum < nothing else 0.0
-    target = (minimum if low else nothing) + _LIMIT
-    step = error if np.isfinite(error) and error > 0 else abs(best) or 1e-14
-    high = low + 2 * step
-    for _ in range(60):
-        if stat(high) > target:
-            break
-        high = low + 2 * (high - low)
-    limit = float(brentq(lambda value: stat(value) - target, low, high, xtol=1e-5 * high))
-    amplitude.value, amplitude.frozen = best, False
-    return limit
 
 
 def _agreement(

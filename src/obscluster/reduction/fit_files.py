@@ -13,6 +13,7 @@ from astropy.table import QTable, Table
 from obscluster.files.output import results_directory
 from obscluster.files.records import versions
 from obscluster.files.yaml import write_yaml
+from obscluster.plots.spectra import write_fit_plots
 from obscluster.reduction.comparison import write_table
 from obscluster.reduction.examination import Examination, optional
 from obscluster.reduction.fit import (
@@ -110,9 +111,6 @@ def _draw(
     tables: dict[str, Table],
     left_out: dict[str, str],
 ) -> None:
-    # Matplotlib takes a second to load and is needed nowhere else.
-    from obscluster.plots.spectra import write_fit_plots
-
     images = {}
     with optional("images of counts", left_out):
         images = {

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from astropy import units as u
-from astropy.coordinates import SkyCoord
 
 from obscluster.archive.description import open_archive
 from obscluster.archive.kinds import Kind
@@ -131,7 +130,15 @@ def reduce_groups(
     if not archive or (isinstance(archive, Mapping) and "path" not in archive):
         raise RequestError("the grouping does not say where its runs are; pass the archive")
     data_store = open_archive(archive)
-    position = _position(config, asked, data_store)
+    # The target of the reduction, else that of the groups.
+    text, frame = config.target, config.frame
+    if text is None:
+        text, frame = asked.get("target"), asked.get("frame") or "icrs"
+    if text is None:
+        raise RequestError(
+            "the groups have no target; say where the source is, such as target: 83.63 22.01"
+        )
+    position = resolve_target(data_store.obs_table, text, frame=frame).position
     members = grouping.members
     keep_runs = config.keep_runs
     if keep_runs is None:
@@ -176,18 +183,6 @@ def _read_groups(
 _ASKED = mapping(
     {}, {"config": optional(mapping_of(any_value, key=text)), "archive": optional(text)}
 )
-
-
-def _position(config: ReduceConfig, asked: Mapping[str, Any], data_store: DataStore) -> SkyCoord:
-    """The target of the reduction, else that of the groups."""
-    text, frame = config.target, config.frame
-    if text is None:
-        text, frame = asked.get("target"), asked.get("frame") or "icrs"
-    if text is None:
-        raise RequestError(
-            "the groups have no target; say where the source is, such as target: 83.63 22.01"
-        )
-    return resolve_target(data_store.obs_table, text, frame=frame).position
 
 
 def _reduce(

@@ -115,7 +115,29 @@ class Joint:
                     f"{missing[0].directory} --light-curve {fit.config.light_curve}` the curve"
                 )
             else:
-                found = self._with_light_curve(found)
+                runs, groups = [], {}
+                several = len(self.reductions) > 1
+                with captured():
+                    for label, reduction in self.reductions.items():
+                        of = {
+                            f"run_{i}": n for n, g in reduction.groups.items() for i in g["obs_ids"]
+                        }
+                        low, high = _range(reduction, self.config, several)
+                        for run in reduction.read_runs():
+                            copy = _renamed(run, _name(label, run.name, several))
+                            set_range(copy, low, high)
+                            runs.append(copy)
+                            groups[copy.name] = _name(label, of[run.name], several)
+                    table, tests = light_curve(
+                        Datasets(runs),
+                        found.fit,
+                        groups,
+                        self.position,
+                        self.radius,
+                        found.fit.config.light_curve,
+                        self.workers,
+                    )
+                found = replace(found, light_curve=table, variability=tests)
         return replace(found, left_out=left_out)
 
     def _deviations(self, fit: JointFit) -> dict[str, Any]:
@@ -136,29 +158,6 @@ class Joint:
                     members = [runs[f"run_{i}"] for i in reduction.groups[group.name]["obs_ids"]]
                     found[name] = fitted_deviation(group, members, source)
         return found
-
-    def _with_light_curve(self, found: Examination) -> Examination:
-        runs, groups = [], {}
-        several = len(self.reductions) > 1
-        with captured():
-            for label, reduction in self.reductions.items():
-                of = {f"run_{i}": n for n, g in reduction.groups.items() for i in g["obs_ids"]}
-                low, high = _range(reduction, self.config, several)
-                for run in reduction.read_runs():
-                    copy = _renamed(run, _name(label, run.name, several))
-                    set_range(copy, low, high)
-                    runs.append(copy)
-                    groups[copy.name] = _name(label, of[run.name], several)
-            table, tests = light_curve(
-                Datasets(runs),
-                found.fit,
-                groups,
-                self.position,
-                self.radius,
-                found.fit.config.light_curve,
-                self.workers,
-            )
-        return replace(found, light_curve=table, variability=tests)
 
 
 def _name(label: str, name: str, several: bool) -> str:

@@ -52,7 +52,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from astropy import units as u
 from astropy.coordinates import Angle, SkyCoord
-from gammapy.data import EventList, Observation
+from gammapy.data import Observation
 from gammapy.datasets import MapDataset, SpectrumDataset, SpectrumDatasetOnOff
 from gammapy.makers import (
     FoVBackgroundMaker,
@@ -66,7 +66,6 @@ from gammapy.makers import (
 from gammapy.maps import Map, RegionGeom, RegionNDMap, WcsGeom
 from numpy.typing import ArrayLike, NDArray
 from regions import (  # type: ignore[import-untyped]
-    CirclePixelRegion,
     CircleSkyRegion,
     PixCoord,
 )
@@ -398,7 +397,18 @@ class ReflectedCirclesFinder(ReflectedRegionsFinder):
             kept = exclusion_mask.interp_to_geom(geom, fill_value=True)
             excluded = PixCoord(*np.nonzero(~kept.data)[::-1])
         first = self.min_distance_input.to_value("rad")
-        step = _angular_size(circle, pivot, geom) + self.min_distance.to_value("rad")
+        # Angle under which the pixels of a circle are seen, in radians.
+        box, (n_y, n_x) = circle.bounding_box, geom.data_shape
+        y, x = np.mgrid[
+            max(box.iymin, 0) : min(box.iymax, n_y), max(box.ixmin, 0) : min(box.ixmax, n_x)
+        ]
+        inside = circle.contains(PixCoord(x, y))
+        angles = np.arctan2(pivot.x - x[inside], pivot.y - y[inside])
+        size = angles.max() - angles.min()
+        if size > np.pi:
+            angles = np.where(angles >= 0, angles - 2 * np.pi, angles)
+            size = angles.max() - angles.min()
+        step = float(size) + self.min_distance.to_value("rad")
         last, angle = 2 * np.pi - step - first, step + first
         found: list[tuple[float, float]] = []
         while angle < last and len(found) < self.max_region_number:
@@ -410,27 +420,6 @@ class ReflectedCirclesFinder(ReflectedRegionsFinder):
                 angle += self.angle_increment.to_value("rad")
         x_found, y_found = np.reshape(found, (-1, 2)).T
         return Circles(x_found, y_found, circle.radius, geom.wcs)
-
-
-def _angular_size(circle: CirclePixelRegion, pivot: PixCoord, geom: WcsGeom) -> float:
-    """Angle under which the pixels of a circle are seen, in radians.
-
-    Raises
-    ------
-    ValueError
-        If it holds no pixel.
-    """
-    box, (n_y, n_x) = circle.bounding_box, geom.data_shape
-    y, x = np.mgrid[
-        max(box.iymin, 0) : min(box.iymax, n_y), max(box.ixmin, 0) : min(box.ixmax, n_x)
-    ]
-    inside = circle.contains(PixCoord(x, y))
-    angles = np.arctan2(pivot.x - x[inside], pivot.y - y[inside])
-    size = angles.max() - angles.min()
-    if size > np.pi:
-        angles = np.where(angles >= 0, angles - 2 * np.pi, angles)
-        size = angles.max() - angles.min()
-    return float(size)
 
 
 class ReflectedCirclesMaker(ReflectedRegionsBackgroundMaker):
@@ -707,30 +696,11 @@ def reduce_observation(plan: Plan, observation: Observation) -> MapDataset:
     observation : `gammapy.data.Observation`
         The run.
     """
-    loaded = _in_memory(observation, plan.config)
-    reduce = _reduce_1d if plan.config.kind == "1d" else _reduce_3d
-    return reduce(plan, loaded)
-
-
-def _in_memory(observation: Observation, config: ReduceConfig) -> Observation:
-    """The run with its data read once; Gammapy's reads its files anew for every use."""
-    names = {"aeff", "edisp", "psf", *(["bkg"] if _needs_background(config) else [])}
+    # The run with its data read once; Gammapy's reads its files anew for every use.
+    names = {"aeff", "edisp", "psf", *(["bkg"] if _needs_background(plan.config) else [])}
     responses = {name: getattr(observation, name) for name in names & {*observation.available_irfs}}
     aeff = responses["aeff"]
-    return Observation(
-        obs_id=observation.obs_id,
-        meta=observation.meta,
-        gti=observation.gti,
-        events=_good_events(observation),
-        rad_max=observation.rad_max if aeff.is_pointlike else None,
-        pointing=observation.pointing,
-        location=observation.observatory_earth_location,
-        **responses,
-    )
-
-
-def _good_events(observation: Observation) -> EventList:
-    """Events inside the good time intervals, as `obscluster.gadf.events.EventList.within`."""
+    # Events inside the good time intervals, as `obscluster.gadf.events.EventList.within`.
     events, gti = observation.events, observation.gti
     # Seconds since one reference: days would lose the digits that decide at the ends.
     ref = gti.time_ref
@@ -739,7 +709,18 @@ def _good_events(observation: Observation) -> EventList:
     for start, stop in zip(gti.time_start, gti.time_stop, strict=True):
         first, last = (start - ref).to_value("s"), (stop - ref).to_value("s")
         inside |= (times >= first - _ROUNDING) & (times <= last + _ROUNDING)
-    return events if inside.all() else events.select_row_subset(inside)
+    loaded = Observation(
+        obs_id=observation.obs_id,
+        meta=observation.meta,
+        gti=observation.gti,
+        events=(events if inside.all() else events.select_row_subset(inside)),
+        rad_max=observation.rad_max if aeff.is_pointlike else None,
+        pointing=observation.pointing,
+        location=observation.observatory_earth_location,
+        **responses,
+    )
+    reduce = _reduce_1d if plan.config.kind == "1d" else _reduce_3d
+    return reduce(plan, loaded)
 
 
 def _needs_background(config: ReduceConfig) -> bool:
@@ -759,31 +740,21 @@ def _reduce_1d(plan: Plan, observation: Observation) -> SpectrumDataset:
         containment_correction=config.region.containment_correction and not pointlike,
     )
     dataset = empty_spectrum_dataset(config, region, run_name(observation.obs_id))
-    _check_field(observation, dataset.counts.geom.center_skydir)
-    dataset = maker.run(dataset, observation)
-    dataset = _background_1d(plan, region).run(dataset, observation)
-    return safe_mask_maker(config, plan.position).run(dataset, observation)
-
-
-def _check_field(observation: Observation, center: SkyCoord) -> None:
-    """Check that a run sees the region.
-
-    Gammapy finds reflected regions on a map that reaches to it, whose size knows no limit.
-
-    Raises
-    ------
-    RequestError
-        If the region is beyond the offsets of the response.
-    """
+    # Check that a run sees the region.
     offset = observation.aeff.axes["offset"]
     # The response of point-like runs is often for one offset, which says nothing of the field.
     limit = offset.edges.max() if offset.nbin > 1 else _FIELD_OF_VIEW
-    separation = center.separation(observation.get_pointing_icrs(observation.tmid))
+    separation = dataset.counts.geom.center_skydir.separation(
+        observation.get_pointing_icrs(observation.tmid)
+    )
     if separation > limit:
         raise RequestError(
             f"the region is {separation.deg:.3g} deg from the pointing, and the response ends at "
             f"{limit.to_value('deg'):.3g} deg"
         )
+    dataset = maker.run(dataset, observation)
+    dataset = _background_1d(plan, region).run(dataset, observation)
+    return safe_mask_maker(config, plan.position).run(dataset, observation)
 
 
 def _background_1d(plan: Plan, region: Any) -> Any:

@@ -200,7 +200,11 @@ def find_complete(name: str, key: str, parts: Path, output: Path) -> Path | None
         ):
             if place == output:
                 # The output is about to be replaced.
-                _copy_part(output, parts / name, record)
+                target = parts / name
+                shutil.rmtree(target, ignore_errors=True)
+                target.mkdir(parents=True)
+                carry(output, target, record["checksums"])
+                write_yaml(target / GROUP_FILE, record)
             return parts / name
     return None
 
@@ -255,13 +259,6 @@ def read_part(path: Path) -> dict[str, Any]:
     record = read_yaml(path)
     check_part(record, path)
     return record
-
-
-def _copy_part(source: Path, target: Path, record: Mapping[str, Any]) -> None:
-    shutil.rmtree(target, ignore_errors=True)
-    target.mkdir(parents=True)
-    carry(source, target, record["checksums"])
-    write_yaml(target / GROUP_FILE, record)
 
 
 @dataclass(frozen=True, eq=False)

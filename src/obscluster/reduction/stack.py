@@ -249,7 +249,9 @@ class GroupStack:
         self.obs_ids.append(int(dataset.name.removeprefix("run_")))
         self.livetime = self.livetime + livetime
         self._livetimes = self._livetimes + livetime.to_value("s") * _used(dataset)
-        self._add_predictions(dataset)
+        if not self._of_runs:
+            self._of_runs = _nothing(self.dataset, len(self._models))
+        _add(self._of_runs, predictions(dataset, list(self._models.values())))
         if self.plan.config.keep_runs:
             self.runs.append(dataset)
         return ""
@@ -260,11 +262,6 @@ class GroupStack:
         whole = empty_map_dataset(self.plan.config, self.plan.position, self.name)
         whole.stack(dataset)
         return whole
-
-    def _add_predictions(self, dataset: MapDataset) -> None:
-        if not self._of_runs:
-            self._of_runs = _nothing(self.dataset, len(self._models))
-        _add(self._of_runs, predictions(dataset, list(self._models.values())))
 
     def summary(self) -> dict[str, Any]:
         """What the stack holds, of which the times also go into its table of runs.

@@ -157,13 +157,32 @@ def parts_of(content: ReportContent) -> list[dict[str, Any]]:
         Each with ``id``, ``title``, ``pictures``, ``caption``, ``absent`` and ``wide``; parts from
         one that ``begins`` to one that ``ends`` stand beside each other.
     """
+    pictures = condition_pictures(content)
+    picture = dendrogram_picture(content)
+    many = len(content.labels) > 1
+    method = content.grouping.parameters.get("method", "this method")
     return [
-        _conditions(content),
+        _part(
+            "conditions",
+            "Observing conditions",
+            pictures,
+            "Each point is a run. Dashed lines are cuts, where groups were made by cuts.",
+            [] if pictures else ["The obs-index has no conditions in which the runs differ."],
+        ),
         _features(content),
         # A map is narrow and a time line wide: they share a row.
         _sky(content) | {"begins": "even" if _is_whole_sky(content) else "thirds"},
         _time(content) | {"ends": True},
-        _tree(content),
+        _part(
+            "tree",
+            "Tree",
+            [picture] if picture else [],
+            "Runs merge from the bottom up; the dashed line is the cut.",
+            []
+            if picture
+            else [f"Groups by {method} have no tree." if many else "One run makes no tree."],
+            wide=True,
+        ),
         _numbers(content),
         _responses(content),
     ]
@@ -193,17 +212,6 @@ def _part(
     }
 
 
-def _conditions(content: ReportContent) -> dict[str, Any]:
-    pictures = condition_pictures(content)
-    return _part(
-        "conditions",
-        "Observing conditions",
-        pictures,
-        "Each point is a run. Dashed lines are cuts, where groups were made by cuts.",
-        [] if pictures else ["The obs-index has no conditions in which the runs differ."],
-    )
-
-
 def _features(content: ReportContent) -> dict[str, Any]:
     pictures = feature_pictures(content)
     varying = [q for q in content.features if q.varies]
@@ -221,22 +229,6 @@ def _features(content: ReportContent) -> dict[str, Any]:
         pictures,
         caption,
         [] if pictures else ["There are no features in which the runs differ."],
-    )
-
-
-def _tree(content: ReportContent) -> dict[str, Any]:
-    picture = dendrogram_picture(content)
-    many = len(content.labels) > 1
-    method = content.grouping.parameters.get("method", "this method")
-    return _part(
-        "tree",
-        "Tree",
-        [picture] if picture else [],
-        "Runs merge from the bottom up; the dashed line is the cut.",
-        []
-        if picture
-        else [f"Groups by {method} have no tree." if many else "One run makes no tree."],
-        wide=True,
     )
 
 

@@ -143,7 +143,11 @@ def render(content: ReportContent) -> str:
     style = css.get_template("variables.css").render(looks=content.looks)
     context["style"] = Markup(style + _asset("page.css") + _asset("explorer.css"))  # noqa: S704
     own = "\n".join(_asset(f"{name}.js") for name in _SCRIPTS)
-    scripts = [script_element(text) for text in (_asset("theme.js"), _bokeh(), own)]
+    # The part of bokeh's scripts that plots need; widgets and tables are the page's own.
+    scripts = [
+        script_element(text)
+        for text in (_asset("theme.js"), "\n".join(INLINE.clone(components=["bokeh"]).js_raw), own)
+    ]
     context["theme_script"], context["bokeh_script"], context["own_script"] = scripts
     context["policy"] = content_security_policy(scripts)
     context["explorer_json"] = json_for_page(explorer_data(content))
@@ -171,11 +175,6 @@ def _without_nan(value: Any) -> Any:
 
 def _asset(name: str) -> str:
     return (files("obscluster.report") / _PAGE / name).read_text(encoding="utf-8")
-
-
-def _bokeh() -> str:
-    """The part of bokeh's scripts that plots need; widgets and tables are the page's own."""
-    return "\n".join(INLINE.clone(components=["bokeh"]).js_raw)
 
 
 def _context(content: ReportContent) -> dict[str, Any]:
@@ -206,6 +205,24 @@ def _context(content: ReportContent) -> dict[str, Any]:
     asked = record["config"].get("report")
     if isinstance(asked, Mapping) and asked.get("title"):
         subject = str(asked["title"])
+    # The linked plots, as the template needs them.
+    alternative = "the table of runs holds the same values"
+    plots: list[dict[str, Any]] = [
+        {"name": "conditions", "title": "Observing conditions", "axes": ("x", "y")},
+        {"name": "features", "title": "Features", "axes": ("x", "y")},
+    ]
+    if content.pointing is not None:
+        plots.append({"name": "sky", "title": "Sky map of the pointings", "axes": ()})
+    if (content.mjd == content.mjd).any():
+        plots.append({"name": "time", "title": "Time line", "axes": ("y",)})
+    linkage = content.grouping.linkage
+    assigned = int((content.labels > 0).sum())
+    if linkage is not None and len(linkage) and assigned == len(linkage) + 1:
+        plots.append({"name": "tree", "title": "Tree", "axes": (), "whole": True})
+    odd = len([plot for plot in plots if not plot.get("whole")]) % 2
+    for plot in plots:
+        plot["alt"] = f"Interactive plot: {plot['title']}; {alternative}"
+        plot.setdefault("whole", bool(odd) and plot["name"] == "time")
     return {
         "title": f"{subject or 'Observations'}: {content.grouping.n_groups} groups",
         "subject": subject,
@@ -226,7 +243,7 @@ def _context(content: ReportContent) -> dict[str, Any]:
         if len(content.spreads)
         else "The groups are categories: there are no features to compare.",
         "parts": parts_of(content),
-        "plots": _plots(content),
+        "plots": plots,
         "with_slider": len(numbers) > 1,
         "last_number": len(numbers) - 1,
         "number_place": numbers.index(content.grouping.n_groups),
@@ -259,25 +276,3 @@ def _told(content: ReportContent) -> list[str]:
     if content.suggestion is not None:
         told.append(f"Suggested by the features: {content.suggestion}.")
     return told + [f"{text[0].upper()}{text[1:]}." for text in content.grouping.remarks if text]
-
-
-def _plots(content: ReportContent) -> list[dict[str, Any]]:
-    """The linked plots, as the template needs them."""
-    alternative = "the table of runs holds the same values"
-    plots: list[dict[str, Any]] = [
-        {"name": "conditions", "title": "Observing conditions", "axes": ("x", "y")},
-        {"name": "features", "title": "Features", "axes": ("x", "y")},
-    ]
-    if content.pointing is not None:
-        plots.append({"name": "sky", "title": "Sky map of the pointings", "axes": ()})
-    if (content.mjd == content.mjd).any():
-        plots.append({"name": "time", "title": "Time line", "axes": ("y",)})
-    linkage = content.grouping.linkage
-    assigned = int((content.labels > 0).sum())
-    if linkage is not None and len(linkage) and assigned == len(linkage) + 1:
-        plots.append({"name": "tree", "title": "Tree", "axes": (), "whole": True})
-    odd = len([plot for plot in plots if not plot.get("whole")]) % 2
-    for plot in plots:
-        plot["alt"] = f"Interactive plot: {plot['title']}; {alternative}"
-        plot.setdefault("whole", bool(odd) and plot["name"] == "time")
-    return plots

@@ -500,7 +500,16 @@ def time_picture(content: ReportContent) -> Picture | None:
     near = _NEAR * float(np.ptp(content.mjd[known]))
     for place, label in enumerate(lanes):
         members = np.flatnonzero((content.labels == label) & known)
-        height[members] = _beside(content.mjd[members], near) - place
+        # Small shifts of runs that are close in time, so that they do not hide each other.
+        times = content.mjd[members]
+        shifts = np.zeros(len(times))
+        order = np.argsort(times, kind="stable")
+        number = 0
+        for before, row in pairwise(order):
+            number = number + 1 if times[row] - times[before] <= near else 0
+            # Up and down in turn, in steps.
+            shifts[row] = _STEP * ((number + 1) // 2 % _STEPS) * (1 if number % 2 else -1)
+        height[members] = shifts - place
     # Matplotlib counts days since 1970.
     when = content.mjd - 40587.0
 
@@ -523,18 +532,6 @@ def time_picture(content: ReportContent) -> Picture | None:
     size = (600.0 if narrow else _MEDIUM, float(np.clip(90 + 34 * len(lanes), 330, 700)))
     title = "Time line of the runs, by group"
     return draw_picture("time", title, draw, content.looks, size)
-
-
-def _beside(times: Array, near: float) -> Array:
-    """Small shifts of runs that are close in time, so that they do not hide each other."""
-    shifts = np.zeros(len(times))
-    order = np.argsort(times, kind="stable")
-    number = 0
-    for before, row in pairwise(order):
-        number = number + 1 if times[row] - times[before] <= near else 0
-        # Up and down in turn, in steps.
-        shifts[row] = _STEP * ((number + 1) // 2 % _STEPS) * (1 if number % 2 else -1)
-    return shifts
 
 
 _TITLES = {

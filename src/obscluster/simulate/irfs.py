@@ -116,16 +116,7 @@ def irf_hdus(
         GADF class (``HDU_CLASS`` of the index) and table of area, dispersion, PSF, background.
     """
     bins = SIZES[size]
-    return [
-        ("aeff_2d", _aeff_2d(truth, bins)),
-        ("edisp_2d", _edisp_2d(truth, bins)),
-        (psf, PSF_TABLES[psf](truth, bins)),
-        (bkg, BKG_TABLES[bkg](truth, bins)),
-    ]
-
-
-def _aeff_2d(truth: Response, bins: Binning) -> fits.BinTableHDU:
-    """Effective area, shape (offset, energy) (GADF: aeff_2d)."""
+    # Effective area, shape (offset, energy) (GADF: aeff_2d).
     area = truth.aeff(_centers(bins.energy), bins.offset[:, np.newaxis])
     hdu = _table(
         "AEFF",
@@ -136,26 +127,26 @@ def _aeff_2d(truth: Response, bins: Binning) -> fits.BinTableHDU:
     )
     hdu.header["LO_THRES"] = (safe_energy(truth, 0.0), "[TeV] area is 10 % of its maximum")
     hdu.header["HI_THRES"] = (100.0, "[TeV]")
-    return hdu
-
-
-def _edisp_2d(truth: Response, bins: Binning) -> fits.BinTableHDU:
-    """Energy dispersion dP/dmigra, shape (offset, migra, energy) (GADF: edisp_2d).
-
-    A bin holds the mean density of the log-normal in it. The density is normalised on the axis:
-    the sum over a row times the bin widths is 1.
-    """
+    # Energy dispersion dP/dmigra, shape (offset, migra, energy) (GADF: edisp_2d).
     energy, offset = _centers(bins.energy), bins.offset[:, np.newaxis, np.newaxis]
     low, high, median, sigma = migration_range(truth, energy, offset)
     below = ndtr((np.log(bins.migra)[:, np.newaxis] - median) / sigma)
     matrix = np.diff(below, axis=1) / (high - low) / np.diff(bins.migra)[:, np.newaxis]
-    return _table(
-        "EDISP",
-        "EDISP",
-        "EDISP_2D",
-        {"ENERG": bins.energy, "MIGRA": bins.migra, "THETA": bins.offset},
-        {"MATRIX": (matrix, None)},
-    )
+    return [
+        ("aeff_2d", hdu),
+        (
+            "edisp_2d",
+            _table(
+                "EDISP",
+                "EDISP",
+                "EDISP_2D",
+                {"ENERG": bins.energy, "MIGRA": bins.migra, "THETA": bins.offset},
+                {"MATRIX": (matrix, None)},
+            ),
+        ),
+        (psf, PSF_TABLES[psf](truth, bins)),
+        (bkg, BKG_TABLES[bkg](truth, bins)),
+    ]
 
 
 def _psf_table(truth: Response, bins: Binning) -> fits.BinTableHDU:

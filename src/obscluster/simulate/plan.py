@@ -109,9 +109,17 @@ def plan_runs(
     runs["EPOCH"] = epoch
     middle, nsb = _add_pointings(runs, first + night, draws[:, :8], zenith_range)
     _add_conditions(runs, draws[:, 8:14], middle, nsb)
-    runs["MUONEFF"] = _muon_efficiency(epoch, night / _NIGHTS, separation, draws[:, 14])
+    # Muon efficiency: 10 % lost in the course of an epoch, a step to the next, 1 % scatter.
+    elapsed = night / _NIGHTS
+    draw = draws[:, 14]
+    light = np.array([instrument.light for instrument in EPOCHS])[epoch - 1]
+    runs["MUONEFF"] = np.exp(separation * light) * (1 - 0.1 * elapsed) * (1 + 0.01 * _normal(draw))
     runs["EVENT_COUNT"] = np.zeros(n_obs, dtype=np.int64)
-    _add_safe_energies(runs, separation)
+    # Add the energies where the area at the offset of the object reaches 10 % of its maximum.
+    runs["SAFE_ENERGY_LO"] = [
+        safe_energy(run_response(run, separation), float(run["OFFSET_OBJ"].value)) for run in runs
+    ] * u.TeV
+    runs["SAFE_ENERGY_HI"] = np.full(len(runs), 100.0) * u.TeV
     runs = runs[_COLUMNS]
     runs.meta.update(sky.TIME_REFERENCE | sky.SITE)
 
@@ -214,22 +222,6 @@ def _add_conditions(runs: QTable, draws: FloatArray, middle: FloatArray, nsb: Fl
     runs["NSBLEVEL"] = nsb * np.exp(0.08 * _normal(draws[:, 4])) * u.MHz
 
 
-def _muon_efficiency(
-    epoch: IntArray, elapsed: FloatArray, separation: float, draw: FloatArray
-) -> FloatArray:
-    """Muon efficiency: 10 % lost in the course of an epoch, a step to the next, 1 % scatter."""
-    light = np.array([instrument.light for instrument in EPOCHS])[epoch - 1]
-    return np.exp(separation * light) * (1 - 0.1 * elapsed) * (1 + 0.01 * _normal(draw))
-
-
 def _normal(draw: FloatArray) -> FloatArray:
     """Turn a uniform draw into a standard normal one, cut at 3 sigma."""
     return np.clip(ndtri(draw), -3.0, 3.0)
-
-
-def _add_safe_energies(runs: QTable, separation: float) -> None:
-    """Add the energies where the area at the offset of the object reaches 10 % of its maximum."""
-    runs["SAFE_ENERGY_LO"] = [
-        safe_energy(run_response(run, separation), float(run["OFFSET_OBJ"].value)) for run in runs
-    ] * u.TeV
-    runs["SAFE_ENERGY_HI"] = np.full(len(runs), 100.0) * u.TeV

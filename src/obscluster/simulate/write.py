@@ -141,7 +141,11 @@ def simulate(
             hdus += irf_hdus(truth, size=size, psf=psf, bkg=bkg)
             name = f"run_{run['OBS_ID']:06d}.fits" + (".gz" if compress else "")
             entries += _write_run(archive / "data" / name, int(run["OBS_ID"]), hdus)
-        _write(archive / "obs-index.fits.gz", [_obs_index_hdu(runs)])
+        # Observation index (GADF: OBS_INDEX), with the true epochs in the column EPOCH.
+        hdu = fits.table_to_hdu(runs)
+        hdu.name = "OBS_INDEX"
+        hdu.header.update(_GADF | _ORIGIN | {"HDUCLAS1": "INDEX", "HDUCLAS2": "OBS"})
+        _write(archive / "obs-index.fits.gz", [hdu])
         _write(archive / "hdu-index.fits.gz", [_hdu_index_hdu(entries)])
     return Path(directory)
 
@@ -201,14 +205,6 @@ def _write_run(
 def _n_bytes(hdu: fits.BinTableHDU) -> int:
     """Size of a HDU, header and data, in whole FITS blocks."""
     return len(hdu.header.tostring()) + -(-hdu.size // 2880) * 2880
-
-
-def _obs_index_hdu(runs: QTable) -> fits.BinTableHDU:
-    """Observation index (GADF: OBS_INDEX), with the true epochs in the column EPOCH."""
-    hdu = fits.table_to_hdu(runs)
-    hdu.name = "OBS_INDEX"
-    hdu.header.update(_GADF | _ORIGIN | {"HDUCLAS1": "INDEX", "HDUCLAS2": "OBS"})
-    return hdu
 
 
 def _hdu_index_hdu(entries: list[_IndexEntry]) -> fits.BinTableHDU:

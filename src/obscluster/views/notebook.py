@@ -41,7 +41,16 @@ def grouping_html(grouping: Grouping) -> str:
             continue
         label = int(name.removeprefix("group_"))
         title = [grouping.names.get(label, "")] if grouping.names else []
-        rows.append([name, *title, str(len(obs_ids)), _listed(obs_ids)])
+        # Numbers of runs, only the first if there are many.
+        texts = [str(obs_id) for obs_id in obs_ids[:8].tolist()]
+        rows.append(
+            [
+                name,
+                *title,
+                str(len(obs_ids)),
+                ", ".join(texts + (["..."] if len(obs_ids) > 8 else [])),
+            ]
+        )
     reasons = [f"{i}: {grouping.reasons.get(i) or 'no reason is known'}" for i in rest.tolist()]
     return html_view(
         html_text(sentence + (f"; {len(rest)} in no group" if len(rest) else ""), strong=True),
@@ -49,12 +58,6 @@ def grouping_html(grouping: Grouping) -> str:
         html_list(grouping.remarks),
         html_folded(f"in no group: {len(rest)}", html_list(reasons, most=50)),
     )
-
-
-def _listed(obs_ids: NDArray[np.int64], most: int = 8) -> str:
-    """Numbers of runs, only the first if there are many."""
-    texts = [str(obs_id) for obs_id in obs_ids[:most].tolist()]
-    return ", ".join(texts + (["..."] if len(obs_ids) > most else []))
 
 
 class _Assessment(Protocol):

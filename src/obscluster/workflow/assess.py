@@ -46,6 +46,7 @@ from obscluster.information.loss import compared_groupings, loss_table
 from obscluster.information.scores import Scores
 from obscluster.information.source import make_source
 from obscluster.parallel.engine import Progress
+from obscluster.plots.overview import write_quality_plot
 from obscluster.views.notebook import assessment_html
 from obscluster.workflow.group import group_runs
 from obscluster.workflow.runs import characterise, scores_of
@@ -222,9 +223,6 @@ def write_assessment(assessment: Assessment, output: Path, overwrite: bool = Fal
             table.write(staging / name, format="ascii.ecsv")
         files = list(tables)
         if len(assessment.quality) > 1:
-            # Matplotlib takes a second to load and is needed nowhere else.
-            from obscluster.plots.overview import write_quality_plot
-
             files.append(write_quality_plot(staging, assessment.quality, assessment.suggestion))
     return sorted(files)
 

@@ -23,6 +23,7 @@ from obscluster.grouping.method import scaled_features
 from obscluster.information.cluster import information_partitions
 from obscluster.information.loss import loss_table
 from obscluster.information.scores import Scores
+from obscluster.plots.quality import write_frontier_plot
 from obscluster.workflow.group import group_runs
 from obscluster.workflow.runs import Runs
 
@@ -134,9 +135,6 @@ def write_frontier(
     archive : `~pathlib.Path`, optional
         Directory of the archive, into which nothing is written.
     """
-    # Matplotlib takes a second to load and is needed nowhere else.
-    from obscluster.plots.quality import write_frontier_plot
-
     with results_directory(output, "frontier", overwrite, archive) as staging:
         content = table.copy()
         content.meta["versions"] = versions()

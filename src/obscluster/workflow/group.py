@@ -208,7 +208,18 @@ def group_observations(
         if config.features.missing == "drop-feature":
             runs = drop_incomplete(runs)
         _check_any_complete(runs.features, runs.names)
-        _warn_of_small_spread(runs.features, runs.names)
+        # Say when scaling would blow up differences that hardly exist.
+        X, _ = feature_matrix(runs.features[runs.names])
+        spread = np.nanmax(X, axis=0) - np.nanmin(X, axis=0)
+        size = np.nanmax(np.abs(X), axis=0)
+        relative = np.divide(spread, size, out=np.zeros(len(runs.names)), where=size > 0)
+        if len(X) > 1 and relative.max() < _SMALL_SPREAD and relative.max() > 0:
+            text = ", ".join(f"{n} by {r:.1g}" for n, r in zip(runs.names, relative, strict=True))
+            warnings.warn(
+                f"the runs hardly differ, so the groups mean little: {text} of their values",
+                ObsClusterWarning,
+                stacklevel=3,
+            )
     method, suggestion = config.grouping, None
     if getattr(method, "n_groups", None) == "auto":
         suggestion = _suggest(config, runs)
@@ -234,7 +245,15 @@ def group_observations(
             grouping, remarks=[*grouping.remarks, f"suggested{without}: {suggestion}"]
         )
     check_stackable(runs.kinds, grouping.members, KEEP_APART)
-    grouping = _with_notes(grouping, runs.features)
+    # Grouping whose reasons say also why features are missing.
+    notes = dict(
+        zip(runs.features["obs_id"].tolist(), map(str, runs.features["notes"]), strict=True)
+    )
+    reasons = {
+        obs_id: "; ".join(filter(None, [grouping.reasons.get(obs_id, ""), notes[obs_id]]))
+        for obs_id in grouping.obs_ids[grouping.labels == UNASSIGNED].tolist()
+    }
+    grouping = replace(grouping, reasons=reasons)
     return GroupResult(
         config, runs, grouping, {**runs.unread, **({} if scores is None else scores.unread)}
     )
@@ -256,16 +275,6 @@ def _suggest(config: RunConfig, runs: Runs) -> Suggestion:
             tried = group_runs(runs.table, runs.names, method, config.scaling)
             labels[n_groups] = tried.labels
     return suggest_n_groups(quality(runs.features[["obs_id", *runs.names]], scaled, labels))
-
-
-def _with_notes(grouping: Grouping, features: QTable) -> Grouping:
-    """Grouping whose reasons say also why features are missing."""
-    notes = dict(zip(features["obs_id"].tolist(), map(str, features["notes"]), strict=True))
-    reasons = {
-        obs_id: "; ".join(filter(None, [grouping.reasons.get(obs_id, ""), notes[obs_id]]))
-        for obs_id in grouping.obs_ids[grouping.labels == UNASSIGNED].tolist()
-    }
-    return replace(grouping, reasons=reasons)
 
 
 def drop_incomplete(runs: Runs) -> Runs:
@@ -297,21 +306,6 @@ def drop_incomplete(runs: Runs) -> Runs:
     warnings.warn(text, ObsClusterWarning, stacklevel=3)
     names = [name for name in names if name not in dropped]
     return replace(runs, features=kept, names=names, table=table)
-
-
-def _warn_of_small_spread(features: QTable, names: list[str]) -> None:
-    """Say when scaling would blow up differences that hardly exist."""
-    X, _ = feature_matrix(features[names])
-    spread = np.nanmax(X, axis=0) - np.nanmin(X, axis=0)
-    size = np.nanmax(np.abs(X), axis=0)
-    relative = np.divide(spread, size, out=np.zeros(len(names)), where=size > 0)
-    if len(X) > 1 and relative.max() < _SMALL_SPREAD and relative.max() > 0:
-        text = ", ".join(f"{n} by {r:.1g}" for n, r in zip(names, relative, strict=True))
-        warnings.warn(
-            f"the runs hardly differ, so the groups mean little: {text} of their values",
-            ObsClusterWarning,
-            stacklevel=3,
-        )
 
 
 def _check_any_complete(features: QTable, names: list[str]) -> None:

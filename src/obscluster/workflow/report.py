@@ -37,6 +37,7 @@ from obscluster.grouping.base import RECORD_FILE, Grouping
 from obscluster.grouping.results import read_grouping
 from obscluster.information.loss import compared_groupings, loss_table
 from obscluster.parallel.engine import Progress, get_engine
+from obscluster.report.content import ReportContent
 from obscluster.workflow.assess import Assessment, assess_grouping, scores_of_grouping
 
 if TYPE_CHECKING:
@@ -133,9 +134,6 @@ def collect(
     trust: bool = False,
 ) -> ReportContent:
     """All that the page tells."""
-    # Loads Matplotlib.
-    from obscluster.report.content import ReportContent
-
     if not isinstance(record.get("clustered"), list):
         raise ArchiveError(f"{directory / RECORD_FILE}: has no key clustered")
     obs_table = selected_rows(directory, grouping)
@@ -151,7 +149,13 @@ def collect(
         assessment = assess_grouping(
             directory, _MOST_GROUPS, 0, progress, with_losses=False, trust=trust
         )
-    partitions = _partitions(grouping, assessment)
+    # Labels for other numbers of groups: cuts of the tree, or else what the method gives.
+    labels: Mapping[int, NDArray[np.int64]] = assessment.labels
+    if grouping.linkage is not None and len(grouping.linkage):
+        assigned = int((grouping.labels != UNASSIGNED).sum())
+        if assigned == len(grouping.linkage) + 1:
+            labels = labels_of_tree(grouping, max(_MOST_GROUPS, grouping.n_groups))
+    partitions = {**labels, grouping.n_groups: grouping.labels} if grouping.n_groups else {}
     losses = assessment.losses
     by_number: dict[int, float] = {}
     if store is not None:
@@ -160,10 +164,23 @@ def collect(
     curves = None
     if store is not None:
         curves = _curves(store, config, grouping, missing, progress)
+    # What `obscluster run` takes to make the same groups, without what goes without saying.
+    asked = config.model_dump(mode="json", exclude_defaults=True)
+    asked["archive"] = relocated(asked["archive"], record.get("archive"))
+    # First, as in a description that somebody writes.
+    content = {"archive": asked["archive"], **asked}
+    if not config.grouping.columns(config.constraints):
+        # What everything rests on is said, also where it is the default.
+        names = {
+            "names": list(config.features.names or record["clustered"]),
+            "energy": list(config.features.energy),
+        }
+        content["features"] = {**names, **content.get("features", {})}
+    content["grouping"] = {"method": config.grouping.method, **content.get("grouping", {})}
     return ReportContent(
         grouping=grouping,
         record=record,
-        yaml=yaml_text(_repeatable(config, record)),
+        yaml=yaml_text(content),
         obs_table=obs_table,
         feature_table=features_with_notes(directory, grouping, features),
         hours=livetimes(obs_table, features),
@@ -213,16 +230,6 @@ def _archive(
             raise
         missing["archive"] = f"the archive is not where it was ({error})"
         return None
-
-
-def _partitions(grouping: Grouping, assessment: Assessment) -> dict[int, NDArray[np.int64]]:
-    """Labels for other numbers of groups: cuts of the tree, or else what the method gives."""
-    labels: Mapping[int, NDArray[np.int64]] = assessment.labels
-    if grouping.linkage is not None and len(grouping.linkage):
-        assigned = int((grouping.labels != UNASSIGNED).sum())
-        if assigned == len(grouping.linkage) + 1:
-            labels = labels_of_tree(grouping, max(_MOST_GROUPS, grouping.n_groups))
-    return {**labels, grouping.n_groups: grouping.labels} if grouping.n_groups else {}
 
 
 def _losses(
@@ -287,23 +294,6 @@ def _curves(
     except RequestError as error:
         missing["curves"] = str(error)
         return None
-
-
-def _repeatable(config: RunConfig, record: Mapping[str, Any]) -> dict[str, Any]:
-    """What `obscluster run` takes to make the same groups, without what goes without saying."""
-    asked = config.model_dump(mode="json", exclude_defaults=True)
-    asked["archive"] = relocated(asked["archive"], record.get("archive"))
-    # First, as in a description that somebody writes.
-    content = {"archive": asked["archive"], **asked}
-    if not config.grouping.columns(config.constraints):
-        # What everything rests on is said, also where it is the default.
-        names = {
-            "names": list(config.features.names or record["clustered"]),
-            "energy": list(config.features.energy),
-        }
-        content["features"] = {**names, **content.get("features", {})}
-    content["grouping"] = {"method": config.grouping.method, **content.get("grouping", {})}
-    return content
 
 
 REPORT_FILE = "report.html"

@@ -50,6 +50,7 @@ from obscluster.workflow.group import (
     recorded,
     write_results,
 )
+from obscluster.workflow.report import write_report
 from obscluster.workflow.runs import (
     Runs,
     Selected,
@@ -93,10 +94,30 @@ def feature_inputs(config: RunConfig, selected: Selected) -> dict[str, Any]:
     position = None
     if target is not None and asked.offset is None:
         position = [float(target.position.ra.deg), float(target.position.dec.deg)]
+    # Name, size and time of change of the files of the runs; at URLs, what the server says.
+    index = selected.data_store.hdu_index
+    known = set(index.obs_ids.tolist())
+    locations = {
+        location.path: location
+        for obs_id in obs_ids
+        if obs_id in known
+        for location in index.locations(obs_id).values()
+    }
+    states: list[list[Any]] = []
+    remote = file_states(path for path in locations if is_remote(path))
+    for path, location in sorted(locations.items(), key=lambda item: str(item[0])):
+        if is_remote(path):
+            states.append([str(path), remote[path]])
+            continue
+        try:
+            state = location.existing_path.stat()
+            states.append([path.name, state.st_size, state.st_mtime_ns])
+        except (DataError, OSError):
+            states.append([path.name, None, None])
     return {
         "index": list(store.index_checksums.values()),
         "runs": obs_ids,
-        "files": _states(selected, obs_ids),
+        "files": states,
         "position": position,
         "features": {
             "names": clustered,
@@ -135,30 +156,6 @@ def group_inputs(config: RunConfig, runs: Runs, features: str) -> dict[str, Any]
     if config.grouping.needs_scores:
         inputs["source"] = config.model_dump(include={"source", "counts", "target", "frame"})
     return inputs
-
-
-def _states(selected: Selected, obs_ids: list[int]) -> list[list[Any]]:
-    """Name, size and time of change of the files of the runs; at URLs, what the server says."""
-    index = selected.data_store.hdu_index
-    known = set(index.obs_ids.tolist())
-    locations = {
-        location.path: location
-        for obs_id in obs_ids
-        if obs_id in known
-        for location in index.locations(obs_id).values()
-    }
-    states: list[list[Any]] = []
-    remote = file_states(path for path in locations if is_remote(path))
-    for path, location in sorted(locations.items(), key=lambda item: str(item[0])):
-        if is_remote(path):
-            states.append([str(path), remote[path]])
-            continue
-        try:
-            state = location.existing_path.stat()
-            states.append([path.name, state.st_size, state.st_mtime_ns])
-        except (DataError, OSError):
-            states.append([path.name, None, None])
-    return states
 
 
 @dataclass(frozen=True, eq=False)
@@ -457,7 +454,10 @@ class Work:
 
         self.step("features", feature_inputs(config, selected), do, lambda: unread)
         # Read back also if they were just computed: what follows does not depend on which.
-        return characterise(config, None, selected, _read_features(path))
+        table = QTable.read(path, format="ascii.ecsv")
+        notes = np.ma.filled(np.ma.asarray(table["notes"]), "")
+        table["notes"] = Column([str(note) for note in notes], dtype=str)
+        return characterise(config, None, selected, table)
 
     def group(self, runs: Runs) -> GroupResult:
         """Group the runs, or read the groups that are kept."""
@@ -561,9 +561,6 @@ class Work:
             return
 
         def do() -> list[str]:
-            # Loads bokeh, which not everybody has.
-            from obscluster.workflow.report import write_report
-
             assessment = self.assessment
             if assessment is None and "assess" in self.steps.names:
                 # Kept; the page is the same as if it had just been done.
@@ -592,14 +589,6 @@ class Work:
 
 def _silent(text: str) -> None:
     del text
-
-
-def _read_features(path: Path) -> QTable:
-    """Feature table as it was computed: no text is missing, even where it is empty."""
-    table = QTable.read(path, format="ascii.ecsv")
-    notes = np.ma.filled(np.ma.asarray(table["notes"]), "")
-    table["notes"] = Column([str(note) for note in notes], dtype=str)
-    return table
 
 
 DATASETS, FIT = "datasets", "fit"

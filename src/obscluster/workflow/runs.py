@@ -195,7 +195,18 @@ def characterise(
     if features is None:
         names = [*clustered, *beside]
         features = _features(config, data_store, obs_table, selected.target, names, progress)
-        _settle_kinds(features, data_store, obs_table)
+        # Put the kinds of the runs, which were numbers, into the header of their features.
+        codes = np.asarray(features[KIND.name].value)
+        features.remove_column(KIND.name)
+        features.meta["names"].remove(KIND.name)
+        _, first = np.unique(codes[np.isfinite(codes)], return_index=True)
+        rows = np.flatnonzero(np.isfinite(codes))[first]
+        # One run tells what the number of all others of its kind stands for.
+        known = {
+            code_of(kind): kind for kind in map(kind_of, _observations(data_store, obs_table[rows]))
+        }
+        kinds = settled([known.get(code, Kind()) for code in codes.tolist()])
+        features.meta["kinds"] = packed(features["obs_id"].tolist(), kinds)
         if LIVETIME in beside:
             # It is there for the sums, and shown as such.
             features.meta["names"].remove(LIVETIME)
@@ -214,21 +225,6 @@ def characterise(
     )
     _add_columns(runs, _columns(config, obs_table))
     return runs
-
-
-def _settle_kinds(features: QTable, data_store: DataStore, selected: ObservationTable) -> None:
-    """Put the kinds of the runs, which were numbers, into the header of their features."""
-    codes = np.asarray(features[KIND.name].value)
-    features.remove_column(KIND.name)
-    features.meta["names"].remove(KIND.name)
-    _, first = np.unique(codes[np.isfinite(codes)], return_index=True)
-    rows = np.flatnonzero(np.isfinite(codes))[first]
-    # One run tells what the number of all others of its kind stands for.
-    known = {
-        code_of(kind): kind for kind in map(kind_of, _observations(data_store, selected[rows]))
-    }
-    kinds = settled([known.get(code, Kind()) for code in codes.tolist()])
-    features.meta["kinds"] = packed(features["obs_id"].tolist(), kinds)
 
 
 def _at(column: str) -> str:

@@ -66,7 +66,7 @@ class Steps:
                 name: entry
                 for name, entry in entries.items()
                 if isinstance(entry, dict)
-                and all(_is_mapping(entry, k) for k in _PARTS)
+                and all(isinstance(entry.get(k), dict) for k in _PARTS)
                 and all(isinstance(file, str) and _is_inside(file) for file in entry["files"])
             }
 
@@ -273,10 +273,6 @@ def _recorded_parts(place: Path, tree: Path) -> set[str]:
 
 
 _PARTS = ("inputs", "files")
-
-
-def _is_mapping(entry: Mapping[str, Any], key: str) -> bool:
-    return isinstance(entry.get(key), dict)
 
 
 def _is_inside(file: str) -> bool:
