@@ -1,12 +1,10 @@
-"""Texts for a terminal, in which nothing but text is left.
+"""Typed errors and warnings: what was wrong, where, and what to do next; and texts for a terminal.
 
 Names in headers, index tables and file systems may hold any character. A terminal takes some of
 them as commands: to move, to erase, to write from right to left. None reaches it: texts that are
 put together from lines go through `join_lines`, messages of errors and warnings of this package are
 escaped by their classes (`obscluster.exceptions`), and the command line watches what is left
 (`obscluster.cli.terminal`).
-
-Typed errors and warnings: what was wrong, where, and what to do next.
 
 Two families matter to a user. A `RequestError` (unknown feature, impossible selection, unreadable
 archive) stops the work: nothing sensible can be computed. A `DataError` concerns one file or one

@@ -1,7 +1,4 @@
-"""Steps of a selection, see `obscluster.archive.selection`.
-
-An archive as a description names it, opened.
-"""
+"""How a description names an archive and the steps of a selection; archives opened by it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""One observation: its parts are read when first asked for.
-
-Several observations, in order, and their split into groups.
-"""
+"""One observation, whose parts are read when first asked for; and several of them, in order."""
 
 from __future__ import annotations
 

@@ -17,8 +17,6 @@ end; two equal values select exactly that value. Longitudes and azimuths wrap: f
 a range of 20 deg through north; any other range must rise. A row whose value is unknown (missing in
 the index, and for an archive also in header and files) never passes, inverted or not; how many
 these are is counted apart.
-
-What a user calls a target: coordinates, or a name that the archive knows.
 """
 
 from __future__ import annotations

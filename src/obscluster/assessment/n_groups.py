@@ -1,21 +1,13 @@
-"""The silhouette, for many groupings of many runs at once.
+"""How well runs fall into groups, against the number of groups, and a number that is suggested.
 
 scikit-learn computes all distances anew for each grouping, and its sample compares runs with the
 sample only, in which small groups are missing. Here distances are computed once, and each run of a
 sample is compared with all runs.
 
-All the groupings that a tree holds.
-
-What the silhouette would be if the runs did not come in clumps.
-
 Any cut through evenly spread runs gives a positive silhouette: about 0.6 for one feature, 0.4 for
 two, and less for more. A silhouette says something only where it is higher than that. The even
 spread is that of the gap statistic: in the box around the data along their principal axes
 (Tibshirani, Walther and Hastie 2001, J. R. Stat. Soc. B 63, 411).
-
-A number of groups, with its reason.
-
-How well runs fall into groups, against the number of groups.
 
 =====================  ==========================================================  =============
 index                  what it compares                                            better is

@@ -1,7 +1,4 @@
-"""Rows of a table and their labels, in the order of the identifiers.
-
-How far the runs within a group differ, feature by feature, in the features' own units.
-"""
+"""How far the runs within a group differ, feature by feature, in the features' own units."""
 
 from __future__ import annotations
 

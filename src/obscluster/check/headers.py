@@ -1,9 +1,7 @@
-"""Keywords of the specification, and whether an HDU is what the index says.
+"""Checks of headers, event lists and good time intervals.
 
 https://gamma-astro-data-formats.readthedocs.io/en/v0.3/general/hduclass.html
 https://gamma-astro-data-formats.readthedocs.io/en/v0.3/events/events.html#mandatory-header-keywords
-
-Checks of event lists and good time intervals, alone and against each other.
 
 https://gamma-astro-data-formats.readthedocs.io/en/v0.3/events/index.html
 """

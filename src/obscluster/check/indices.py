@@ -1,9 +1,7 @@
-"""Checks of the index tables: what they must have, and what they say of one another.
+"""Checks of the index tables, of headers against them, and of both against the sky.
 
 https://gamma-astro-data-formats.readthedocs.io/en/v0.3/data_storage/obs_index/index.html
 https://gamma-astro-data-formats.readthedocs.io/en/v0.3/data_storage/hdu_index/index.html
-
-Checks of headers against the index, and of both against the sky: pointing, place, zenith.
 
 https://gamma-astro-data-formats.readthedocs.io/en/v0.3/data_storage/obs_index/index.html
 https://gamma-astro-data-formats.readthedocs.io/en/v0.3/general/coordinates.html

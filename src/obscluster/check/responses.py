@@ -1,8 +1,4 @@
-"""Checks of the numbers in a response: not finite, negative, empty, not normalised.
-
-https://gamma-astro-data-formats.readthedocs.io/en/v0.3/irfs/index.html
-
-Checks of one response: class, units, axes, thresholds, and its numbers.
+"""Checks of one response: class, units, axes, thresholds, and its numbers.
 
 https://gamma-astro-data-formats.readthedocs.io/en/v0.3/irfs/index.html
 """

@@ -1,7 +1,4 @@
-"""What is computed of the runs, how it is scaled, and what groups must keep to.
-
-The whole description, and how it is read.
-"""
+"""The whole description of a run, and how it is read."""
 
 from __future__ import annotations
 

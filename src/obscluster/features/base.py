@@ -1,6 +1,4 @@
-"""What was found of one run.
-
-What a feature is, and what it can ask of a run.
+"""What a feature is, what it can ask of a run, and what was found of one.
 
 A feature is a plain function of a run (and of an energy, if it depends on one) with a name, a unit
 and a description::

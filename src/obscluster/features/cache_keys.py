@@ -1,9 +1,7 @@
-"""The state of a run: its files, and what the obs-index says of it.
+"""What cached features depend on, the state of run and code; and features through a cache.
 
 A value is valid as long as nothing of that has changed. That is more than most features look at, so
 at times one is computed again without need, but never is one taken that is out of date.
-
-What the value of a feature depends on beside the run: the code that computes it.
 
 Of the features of this package that is a sum over the sources of everything between the bytes of a
 file and the value, and the versions of the libraries that do the arithmetic. A version number that
@@ -16,11 +14,8 @@ written in a notebook or that remembers variables around it, is computed every t
 function is not a plain one. What nobody can see is a file that a feature reads by itself, or a
 library of somebody else that it calls: delete the cache when these change.
 
-Features of many runs, of which a cache knows some.
-
 A value is taken from the cache if nothing has changed on which it depends: the files of the run and
-its row in the obs-index (see `obscluster.features.cache_keys`), the code (see
-`obscluster.features.cache_keys`), and where it is evaluated. What could not be read is not kept,
+its row in the obs-index, the code, and where it is evaluated. What could not be read is not kept,
 so it is tried again every time.
 """
 

@@ -1,6 +1,4 @@
-"""Where a tabulated distribution function reaches a value.
-
-A response at one energy and offset: what all features of the response begin with.
+"""A response at one energy and offset, and quantiles: what features of the response begin with.
 
 Only the neighbouring bins are touched; values are interpolated linearly in offset and in the
 logarithm of the energy, and continued beyond the outer bin centres, as Gammapy does it. Bins

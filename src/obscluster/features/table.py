@@ -1,7 +1,4 @@
-"""All features of one run.
-
-The feature table: features of many observations, one row each.
-"""
+"""The feature table: features of many observations, one row each."""
 
 from __future__ import annotations
 

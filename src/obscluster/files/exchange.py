@@ -1,10 +1,8 @@
-"""Who may write an output: one process at a time, and none that is dead.
+"""A directory of results takes the place of another as a whole, under a lock.
 
 The lock of an output is a file beside it that its owner holds locked. The system gives it up when
 the owner ends, however it ends, so that what is found under a lock that one has just got belongs
 to nobody.
-
-A directory of results takes the place of another as a whole.
 
 Where the system can swap two directories at once (Linux: ``renameat2``), it does. Elsewhere (mount
 points, places whose parent cannot be written, other systems, or where the environment variable

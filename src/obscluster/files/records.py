@@ -1,10 +1,8 @@
-"""What records of results must hold, before anything takes them at their word.
+"""Records and checksums: what a file must hold, and whether it is what was written.
 
 Records are written by us, and edited, cut short and sent around by people. A reader names what it
 needs as a `Check`, made of the functions here, and calls `check_record`; what it then finds under
 these keys is of the kind that was named. Keys that no check names are left alone.
-
-Which files are our own, and whether they are what was written.
 
 A directory of results has a list of its files with their checksums, ``obscluster.sha256``, in the
 format of ``sha256sum``: ``sha256sum -c obscluster.sha256`` checks it, too. Comments in it tell

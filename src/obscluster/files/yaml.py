@@ -1,6 +1,4 @@
-"""Text files that somebody names: read up to a limit, and none that would never end.
-
-From the text of a YAML file to plain values, within limits that hold while it is parsed.
+"""YAML files of plain values, read within limits, and where in the file each value stands.
 
 The values are those of JSON, and dates: a mapping is a `dict` whose keys are texts or whole
 numbers, a sequence is a `list`. Merge keys (``<<``) are resolved. Nothing here makes Python
@@ -9,8 +7,6 @@ objects of tags.
 Values are built from the parser's events, so that what is too long, too deep, or would be too
 large once its aliases are followed, is refused where that is seen first, and not when all of it is
 in memory.
-
-YAML files of plain values, and where in the file each value stands.
 """
 
 from __future__ import annotations

@@ -1,6 +1,4 @@
-"""Axes of instrument responses: bins, centres and the scale on which values are interpolated.
-
-Which bins of a response have a value, and how to interpolate among these alone.
+"""Axes of instrument responses, which of their bins have a value, and interpolation among these.
 
 A bin without a value (an empty PSF, a width or a cut of zero) is undefined, not zero: whoever
 interpolates through it makes values up.

@@ -1,12 +1,4 @@
-"""Which files are meant: by path, list, pattern or directory.
-
-What one file holds, from its headers alone.
-
-Which responses belong to which run.
-
-Both index tables of an archive, from the headers of its files.
-
-Index files, both or none.
+"""Archives without index files: both index tables from the headers of the files.
 
 Those that are not of obscluster are kept under another name.
 """

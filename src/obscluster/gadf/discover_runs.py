@@ -1,8 +1,4 @@
-"""Times of runs that may count from different references.
-
-Directions that headers do not give: computed from pointing, time and location.
-
-The obs-index, from the headers of event lists.
+"""The obs-index of an archive without index files, from the headers of event lists.
 
 https://gamma-astro-data-formats.readthedocs.io/en/v0.3/data_storage/obs_index/index.html
 

@@ -1,21 +1,13 @@
-"""How the columns of a binary table lie in its rows (FITS Standard 4.0, section 7.3).
+"""FITS files, walked HDU by HDU and unpacked no further than asked; columns of binary tables.
 
-What the header of an HDU says of its data: how long it is, and how the columns lie in it.
+A run file holds a handful of HDUs, of which a feature needs one or two.
 
 Responses of one production have the same headers, some but for the OBS_ID, so what is worked out
 for one run is kept for the next ones.
 
-One header-data unit and the columns of its table.
-
 Columns come out as views of the stored bytes wherever numpy can do that. What is unusual
 (variable-length, scaled or bit columns, ASCII tables) goes to `astropy.io.fits`, which reads the
 same bytes.
-
-Tables of a run: columns with units, checked, and the reference of their times.
-
-FITS files, walked HDU by HDU and unpacked no further than asked.
-
-A run file holds a handful of HDUs, of which a feature needs one or two.
 
 Format: FITS Standard 4.0, https://fits.gsfc.nasa.gov/fits_standard.html
 """

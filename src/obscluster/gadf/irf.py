@@ -1,12 +1,6 @@
-"""What is no number among the values of a response: found fast, and replaced.
-
-Classes of instrument responses, and how a HDU shows of which class it is.
+"""Instrument responses: the class of an HDU, its axes, and its values as arrays.
 
 https://gamma-astro-data-formats.readthedocs.io/en/v0.3/general/hduclass.html
-
-Axes of a response: from the columns of its table to `~obscluster.gadf.axis.Axis`.
-
-Instrument responses: IRF tables to axes and arrays.
 
 https://gamma-astro-data-formats.readthedocs.io/en/v0.3/irfs/index.html
 

@@ -1,4 +1,4 @@
-"""Numbers of a run in GADF: keywords of EVENTS headers, and columns of an obs-index.
+"""Keywords of GADF as numbers with units, and the place of the telescopes.
 
 https://gamma-astro-data-formats.readthedocs.io/en/v0.3/data_storage/obs_index/index.html
 https://gamma-astro-data-formats.readthedocs.io/en/v0.3/events/events.html
@@ -6,12 +6,6 @@ https://gamma-astro-data-formats.readthedocs.io/en/v0.3/events/events.html
 A unit that a file writes is obeyed: TUNIT of a column, TIMEUNIT for the times of a header, and
 ``[km]`` at the beginning of a comment (FITS Standard 4.0, section 4.3.2). Without one it is that of
 the specification.
-
-Where the telescopes stand, from the keywords of a header or from the name of the telescope.
-
-https://gamma-astro-data-formats.readthedocs.io/en/v0.3/events/events.html#optional-header-keywords
-
-What is known of an observation beside its data, from its header and its row of the obs-index.
 """
 
 from __future__ import annotations

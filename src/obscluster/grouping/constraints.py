@@ -1,6 +1,4 @@
-"""Which runs share a pointing position.
-
-What groups must keep to, whatever the method.
+"""What groups must keep to, whatever the method.
 
 ==================  ============================================================================
 constraint          function

@@ -1,4 +1,4 @@
-"""Where to cut a quantity.
+"""Groups that can be said in one sentence: intervals of a quantity, categories, and both.
 
 ==============  ==================================================================
 edges           bins
@@ -14,10 +14,8 @@ edges           bins
 All take plain numbers, NaN where missing, and return rising edges; a bin holds its lower edge. Cuts
 that the data define lie midway between two runs.
 
-Groups that can be said in one sentence: intervals of a quantity, categories, and both.
-
 A value on a cut belongs to the upper group. Missing values, and those outside the outer edges,
-belong nowhere. Where to cut is decided in `obscluster.grouping.cuts`.
+belong nowhere.
 """
 
 from __future__ import annotations

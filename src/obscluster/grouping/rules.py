@@ -1,12 +1,17 @@
-"""What every rule can do, and what those that compare features share.
+"""How a new run finds its group: the part of a grouping that lasts.
 
-Groups that are intervals and categories of one or several quantities.
+==================  ===============================================================================
+rule                a run belongs to the group
+==================  ===============================================================================
+`Cells`             whose intervals and categories it falls into (cuts, epochs)
+`NearestRun`        of the run that is most like it (trees, density, information, spread)
+`NearestCentroid`   whose centre is nearest (k-means)
+`Mixture`           that most probably made it (Gaussian mixture)
+`Nested`            that another rule finds among those of its epoch, telescope pattern, ...
+==================  ===============================================================================
 
-The group that most probably made a run.
-
-The group of what is nearest in scaled features: a run, or a centre.
-
-Rules within the parts that another rule finds, and all rules by name.
+A run that is unlike all that were there when the groups were made fits none: it is labelled -1, and
+the note says why.
 """
 
 from __future__ import annotations

@@ -1,16 +1,4 @@
-"""Intervals of one feature that are no wider than a tolerance, as few as possible.
-
-What `obscluster.grouping.spread` uses; it has what a user calls.
-
-Boxes of several features that are no wider than tolerances: filled by sweeps, and improved.
-
-What `obscluster.grouping.spread` uses; it has what a user calls.
-
-The fewest boxes that cover points: sweeps first, then an integer linear programme.
-
-What `obscluster.grouping.spread` uses; it has what a user calls.
-
-The fewest groups within which features vary by no more than a tolerance.
+"""The fewest groups within which features vary by no more than a tolerance.
 
 An analyst who can say "within a group, the PSF radius may differ by 15 % and the zenith angle by
 5 deg" need not choose a number of groups: `fewest_groups` finds it. `split_groups` makes the groups

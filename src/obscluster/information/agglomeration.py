@@ -1,7 +1,5 @@
 """Agglomeration: merge the two groups that lose least, until one is left.
 
-Pre-merging of many runs: almost identical ones first, so that the rest fits in memory.
-
 Agglomeration needs the cost of every pair. With more than a few thousand runs they are first
 divided into chunks of alike runs, by cutting the cloud of their scores at its median across its
 longest axis, again and again. Each chunk is agglomerated for itself to a small part of its runs,

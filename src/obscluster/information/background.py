@@ -1,9 +1,8 @@
-"""Expected background in each bin: from the background response, or from a rate of the user's.
+"""Expected background in each bin: from a response, a rate of the user's, or the runs' own events.
 
 Rates are per time of observation, dead time included, as the format has it (GADF: BKG_2D, BKG_3D,
-notes). Where a run has neither, `obscluster.information.background` counts its own events.
-
-Background from the runs' own events, where there is no background response.
+notes). Where a run has neither, its own
+events are counted.
 
 Events are counted in reflected regions: circles at the offset of the source around the pointing,
 where the acceptance is the same. A source too close to the pointing for that has a ring around it

@@ -1,14 +1,10 @@
-"""The bins in which counts are compared: reconstructed energy times distance from the source.
-
-Which part of a source's gamma rays falls into each ring around it.
+"""Expected counts of a source in a run, in bins of reconstructed energy and distance from it.
 
 The PSF is integrated over the rings, exactly for the functions of `obscluster.gadf.psf` and with
 constant density per bin for a table. A Gaussian source is convolved with it in the plane: a ring of
 the PSF becomes a smeared ring, whose content inside a circle is a Rice distribution.
 
 A PSF table is normalised to one where it is not empty, as Gammapy does with its kernels.
-
-Expected counts of a source in a run, and their derivatives to its parameters.
 
 The order is Gammapy's: flux times effective area in true energy, times the part of the PSF in each
 ring, folded with the energy dispersion at the offset of the source.

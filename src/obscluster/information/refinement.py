@@ -1,6 +1,4 @@
-"""Refinement: move single runs between groups while the loss falls.
-
-Good partitions into a number of groups: from the tree, and from their neighbours.
+"""Refinement: move single runs between groups while the loss falls; good partitions into a number.
 
 A cut of the tree, refined, is nearly always the best partition there is. Where it is not, the
 refined partition into one group less, with a group split, or into one more, with two merged, often

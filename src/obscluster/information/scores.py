@@ -1,9 +1,4 @@
-"""Expected counts and scores of many runs: the arrays from which information is counted.
-
-Expected counts of one run: responses, live time and background put together.
-
-Expected counts and scores of the runs of an archive.
-"""
+"""Expected counts and scores of the runs: the arrays from which information is counted."""
 
 from __future__ import annotations
 

@@ -1,13 +1,11 @@
-"""Several items at once on this machine.
+"""Where work on many observations is done: here, by local workers, or on a dask cluster.
+
+An engine is anything with ``map(function, items)`` that yields the results in the order of the
+items; results do not depend on which engine is used.
 
 Features are short stretches of numpy between reads, so that threads wait for the interpreter's lock
 more than they work: two of them are no faster than one. Processes are, and where the system can
 fork they start within milliseconds and need nothing to be pickled but results.
-
-Where work on many observations is done: here, by local workers, or on a dask cluster.
-
-An engine is anything with ``map(function, items)`` that yields the results in the order of the
-items; results do not depend on which engine is used.
 """
 
 from __future__ import annotations

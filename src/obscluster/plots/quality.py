@@ -1,7 +1,4 @@
-"""Picture of the numbers of groups: indices, and spreads within groups.
-
-Picture of what stacking costs: the information loss against the number of groups.
-"""
+"""Pictures of the number of groups: indices, spreads within groups, and what stacking costs."""
 
 from __future__ import annotations
 

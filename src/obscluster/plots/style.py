@@ -1,8 +1,4 @@
-"""Columns of a table as numbers along an axis, and what to write there.
-
-Legends that hide no data.
-
-How a group looks: its colour, marker and name, the same in every picture.
+"""How a group looks: its colour, marker and name, the same in every picture; axes and legends.
 
 Integer labels keep their looks whatever else is drawn with them, so that group 2 of one figure can
 be compared with group 2 of the next. Colours are those of Okabe and Ito, distinguishable with

@@ -3,8 +3,6 @@
 Whether there is a source at all, and else the upper limit; whether the model describes the counts;
 whether the groups, each fitted alone, agree; and whether the flux is constant. What cannot be found
 out is left out with its reason, and never costs the fit.
-
-Flux per run or per night, and whether it is constant.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""What a fit says, in tables: parameters, spectrum, flux points, residuals per group.
-
-The joint fit of the groups' datasets.
-"""
+"""The joint fit of the groups' datasets, and its result in tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a spectrum has OFF counts enough for the statistic of its fit.
+"""One run to a dataset, by Gammapy's makers; many runs at once.
 
 The W statistic profiles over an unknown background in every bin, of which few OFF counts say
 little, so that its best fit is biased, however many bins there are (Neyman and Scott). In the limit
@@ -17,20 +17,12 @@ s / b  0.5   1    2    5       10
 The manual of XSPEC asks for one background count in every bin, and spectra are often grouped to
 five. Five are enough here, too, and fewer are where there is little background.
 
-Which energies and offsets of a run are used.
-
-OFF counts in reflected regions, as Gammapy finds and counts them, in a fraction of the time.
-
 Gammapy takes every region to pixels and back by itself, each time by way of objects for the sky,
 and takes all events to pixels once per region. For circles all of that is arithmetic on arrays.
-
-OFF counts in a ring around the source region, for spectra.
 
 Gammapy has rings for maps alone. There every pixel has a ring of its own, and the rings of the
 pixels of a region overlap, so that adding them up would count the same events many times. One
 ring for the whole region does not.
-
-One run to a dataset, by Gammapy's makers; many runs at once.
 
 Runs are shared out to processes. Gammapy spends its time in the interpreter, so that threads take
 turns: for 21 runs of H.E.S.S. on two busy cores, two threads took 1.15 times as long as one, and

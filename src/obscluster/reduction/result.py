@@ -1,9 +1,4 @@
-"""Files of datasets, in Gammapy's format.
-
-Groups that are complete, kept beside the output until all are.
-
-What a reduction has written, read back.
-"""
+"""What a reduction has written, read back; groups that are complete, kept until all are."""
 
 from __future__ import annotations
 

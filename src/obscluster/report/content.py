@@ -1,18 +1,12 @@
-"""Colours of the groups on light and on dark pages, as CSS variables.
+"""What a report tells, collected: tables and arrays, numbers with their looks, and words.
 
 Pictures are drawn in the colours of `obscluster.plots.style`; within the page these become
 variables, so that one picture serves both.
-
-What is known of each run, as numbers that can be drawn, listed and compared.
-
-A grouping in words: what sets each group apart, and the result in one sentence.
 
 Groups are told apart by how their runs were taken, and where that tells nothing, by their features:
 by the quantity in which they are furthest from each other, as measured by the scatter between
 groups over that within them, and only if their bulks do not overlap. Where several groups share a
 range of it, the next quantity tells these apart.
-
-What a report tells, collected: tables and arrays, no files.
 """
 
 from __future__ import annotations

@@ -1,10 +1,8 @@
-"""The linked plots of the explorer as a bokeh document, the same bytes each time.
+"""The explorer of a report: what it knows, and its linked plots as a bokeh document.
 
 This and `obscluster.report.html`, which puts bokeh's scripts into the page, are all that knows of
 bokeh. What the plots do is in ``page/explorer.js`` and ``page/linked.js``, and nothing of it is
 here: bokeh runs code that comes with a document by ``eval``, which the page does not allow.
-
-What the explorer knows: the runs, the groups of each number, and the tree.
 """
 
 from __future__ import annotations

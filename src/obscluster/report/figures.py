@@ -1,7 +1,4 @@
-"""Pictures of the number of groups: their quality, their spread, and the information they lose.
-
-The pictures of a report in their order, with captions, and why some are missing.
-"""
+"""The figures of a report in their order, with captions, and why some are missing."""
 
 from __future__ import annotations
 

@@ -1,11 +1,9 @@
-"""What a browser may do with the page: run the scripts that came with it, and nothing else.
+"""The page: templates, styles and scripts put together with what is to be told.
 
 A name in an archive may be any text. Every text is escaped where it enters the page; should one
 ever get through, the browser refuses to run it, to load anything and to send anything, by
 `Content Security Policy <https://www.w3.org/TR/CSP3/>`_. The scripts are allowed by their hashes,
 so that they neither need a server nor a number that differs from page to page.
-
-The page: templates, styles and scripts put together with what is to be told.
 """
 
 from __future__ import annotations

@@ -1,11 +1,4 @@
-"""Pictures within a page: SVG that takes its colours and its typeface from there.
-
-Pointings on a flat map: right ascension and declination, or the whole sky.
-
-The pictures of a report: runs by group, tree, sky and time.
-
-Responses of the runs over each other against energy.
-"""
+"""The pictures of a report as SVG: runs by group, tree, sky, time and responses."""
 
 from __future__ import annotations
 

@@ -1,10 +1,6 @@
-"""How finely the IRF tables are binned.
-
-The response of a run as IRF tables.
+"""The response of a run as IRF tables, and events that are drawn from it.
 
 https://gamma-astro-data-formats.readthedocs.io/en/v0.3/irfs/index.html
-
-The events of a run: drawn from its response, and written with their good time interval.
 
 https://gamma-astro-data-formats.readthedocs.io/en/v0.3/events/index.html
 """

@@ -1,8 +1,4 @@
-"""Bad arguments: which one, what it is, and what it may be.
-
-The sources that the simulated array looks at.
-
-The response of a simulated four-telescope array: a model with few numbers.
+"""The response of a simulated four-telescope array: a model with few numbers; sources and checks.
 
 The whole response hangs on one variable, ``x``, the true energy in units of the threshold
 ``E_thr = 0.15 TeV cos(zenith)^-2.5 / muoneff (4 / n_tels)^0.4``: close to the threshold the area

@@ -1,7 +1,4 @@
-"""A grouping as HTML, for a notebook.
-
-Results as HTML, for a notebook; the page of `obscluster.report.html` tells more.
-"""
+"""Results as HTML, for a notebook; the page of `obscluster.report.html` tells more."""
 
 from __future__ import annotations
 

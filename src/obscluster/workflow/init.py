@@ -1,8 +1,8 @@
-"""What a description needs to know of an archive.
+"""A commented description of a run or of a reduction, for an archive as it is.
 
-The text of a description, block by block.
-
-The description as text and as a file.
+Three kinds of lines: YAML; options, behind ``# ``, which are valid as soon as this is taken away;
+and explanations, behind ``## ``. An option that would name a key again says so: it stands instead
+of the block above it.
 """
 
 from __future__ import annotations

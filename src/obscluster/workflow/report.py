@@ -1,9 +1,4 @@
-"""What results and their obs-index say of the runs.
-
-Everything that is known of a grouping, collected from its results and the archive.
-
-From results to a report on one page.
-"""
+"""A report of results: everything that is known of a grouping, on one page."""
 
 from __future__ import annotations
 

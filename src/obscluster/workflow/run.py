@@ -1,10 +1,17 @@
-"""What the steps of a run depend on.
+"""Everything that a description asks for, step by step, each kept until its inputs change.
 
-A description that can be met, as far as one can say before the work.
+============  ==================================================================================
+step          outcome in the output
+============  ==================================================================================
+``features``  ``steps/features.ecsv``
+``group``     ``groups.yaml`` and the files beside it
+``assess``    ``assessment/``
+``report``    ``report.html``
+``reduce``    ``datasets/``
+``fit``       ``fit/``
+============  ==================================================================================
 
-The steps of a run, one after the other.
-
-The steps of a run that need Gammapy.
+The index of the archive is read and the runs are selected each time: this tells what has changed.
 """
 
 from __future__ import annotations
