@@ -12,8 +12,8 @@ pandas open it. What is not there is null, what has no value is NaN.
   reader that misses one of them looks again. A part is only ever removed by who has put its content
   into another, so merging at once loses nothing either.
 
-What the values are valid for is the business of `obscluster.features.cache_keys`. Of files that have
-changed the old rows stay; delete the directory whenever you like.
+What the values are valid for is the business of `obscluster.features.cache_keys`. Of files that
+have changed the old rows stay; delete the directory whenever you like.
 """
 
 from __future__ import annotations
