@@ -13,7 +13,6 @@ import numpy as np
 from astropy.table import Column, Table
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
-from sklearn.metrics import adjusted_rand_score
 
 from obscluster.exceptions import join_lines
 from obscluster.grouping import UNASSIGNED
@@ -132,6 +131,9 @@ def compare(first: Grouping, second: Grouping) -> Comparison:
 
 def adjusted_rand(first: NDArray[np.int64], second: NDArray[np.int64]) -> float:
     """Adjusted Rand index of the runs that both label arrays assign; NaN for fewer than two."""
+    # scikit-learn takes more than a second to load.
+    from sklearn.metrics import adjusted_rand_score
+
     both = (first != UNASSIGNED) & (second != UNASSIGNED)
     return float(adjusted_rand_score(first[both], second[both])) if both.sum() > 1 else np.nan
 

@@ -36,7 +36,6 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.cluster import hierarchy
 from scipy.spatial.distance import cdist
-from sklearn.metrics import calinski_harabasz_score, davies_bouldin_score
 
 from obscluster.assessment.within_groups import (
     NO_RUN,
@@ -552,6 +551,9 @@ def quality(
 
 def _variance_indices(X: NDArray[np.float64], labels: NDArray[np.int64]) -> tuple[float, float]:
     """Calinski-Harabasz and Davies-Bouldin index, NaN where they are not defined."""
+    # scikit-learn takes more than a second to load.
+    from sklearn.metrics import calinski_harabasz_score, davies_bouldin_score
+
     assigned = labels != UNASSIGNED
     X, labels = X[assigned], labels[assigned]
     groups = list(members_of(labels).values())

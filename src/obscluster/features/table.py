@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from astropy import units as u
-from astropy.coordinates import Angle, SkyCoord, angular_separation
+from astropy.coordinates import SkyCoord, angular_separation
 from astropy.table import Column, QTable, Table
 
 from obscluster.archive.observation import Observation
@@ -28,6 +28,7 @@ from obscluster.features.scaling import standard_scaler
 from obscluster.gadf.response import IRF
 from obscluster.gadf.shared_irfs import SharedIRFs
 from obscluster.parallel.engine import Engine, get_engine
+from obscluster.values.parsing import degrees_of
 from obscluster.version import __version__
 
 if TYPE_CHECKING:
@@ -366,10 +367,9 @@ def _degrees(offset: Any) -> float | None:
     if offset is None:
         return None
     try:
-        value = float(Angle(offset).deg)
-    except (ValueError, TypeError, u.UnitsError):
-        text = f"fixed_offset {offset}: not an angle; write it like '0.5 deg'"
-        raise RequestError(text) from None
+        value = degrees_of(offset)
+    except ValueError as problem:
+        raise RequestError(f"fixed_offset {offset}: {problem}") from None
     if not value >= 0:
         raise RequestError(f"fixed_offset {offset}: expected an angle from 0")
     return value

@@ -10,16 +10,16 @@ does not depend on the unit of the flux. All others are to the parameter itself.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 from astropy import units as u
-from astropy.coordinates import Angle
 from numpy.typing import NDArray
 
 from obscluster.exceptions import RequestError, unknown_name
+from obscluster.values.parsing import degrees_of, energy_of, flux_of
 
 __all__ = [
     "CRAB",
@@ -255,11 +255,14 @@ def make_source(
         if (value is not None) != (model == owner):
             verb = "needs" if model == owner else "has no"
             raise RequestError(f"a {model} {verb} {name}")
-    energy = _number("reference", reference, u.TeV)
-    common = {"amplitude": _amplitude(amplitude, energy), "index": _finite("index", index)}
+    energy = _parsed("reference", energy_of, reference)
+    common = {
+        "amplitude": _parsed("amplitude", flux_of, amplitude, float(CRAB.flux(np.array(energy)))),
+        "index": _finite("index", index),
+    }
     spectrum: Spectrum
     if model == "cutoff-power-law":
-        lambda_ = 1.0 / _number("cutoff", cutoff, u.TeV)
+        lambda_ = 1.0 / _parsed("cutoff", energy_of, cutoff)
         spectrum = ExpCutoffPowerLaw(**common, reference=energy, lambda_=lambda_)
     elif model == "log-parabola":
         bend = _finite("curvature", curvature)
@@ -267,42 +270,15 @@ def make_source(
     else:
         spectrum = PowerLaw(**common, reference=energy)
     names = (parameters,) if isinstance(parameters, str) else tuple(parameters)
-    return Source(spectrum, _degrees(size), names)
+    return Source(spectrum, _parsed("size", degrees_of, size), names)
 
 
-def _amplitude(value: Any, reference: float) -> float:
-    """Flux at the reference energy in cm-2 s-1 TeV-1."""
-    text = str(value).strip()
-    if isinstance(value, str) and text.lower().endswith("crab"):
-        number = text[: -len("crab")].strip()
-        value = f"{number[:-1]}e-2".replace(" ", "") if number.endswith("%") else number
+def _parsed(name: str, parse: Callable[..., float], value: Any, *more: float) -> float:
+    """A value as it was written, or an error with its name."""
     try:
-        flux = u.Quantity(value)
-        if flux.unit == u.one or flux.unit == u.percent:
-            crab = float(CRAB.flux(np.array(reference)))
-            # Fifteen digits: 0.6 % of a round number is a round number.
-            result = float(f"{crab * float(flux.to_value(u.one)):.15g}")
-        else:
-            result = float(flux.to_value(_FLUX))
-    except (TypeError, ValueError, u.UnitsError):
-        result = np.nan
-    if not 0 < result < np.inf:
-        raise RequestError(
-            f"amplitude {text}: expected a flux above 0, like '2e-13 cm-2 s-1 TeV-1' or "
-            "'0.6 % Crab'"
-        )
-    return result
-
-
-def _number(name: str, value: Any, unit: u.UnitBase) -> float:
-    """Positive number in a unit."""
-    try:
-        result = float(u.Quantity(value).to_value(unit))
-    except (TypeError, ValueError, u.UnitsError):
-        result = np.nan
-    if not 0 < result < np.inf:
-        raise RequestError(f"{name} {value}: expected an energy above 0, like '1 TeV'")
-    return result
+        return parse(value, *more)
+    except ValueError as problem:
+        raise RequestError(f"{name} {value}: {problem}") from None
 
 
 def _finite(name: str, value: Any) -> float:
@@ -313,10 +289,3 @@ def _finite(name: str, value: Any) -> float:
     if not np.isfinite(result):
         raise RequestError(f"{name} {value!r}: expected a number")
     return result
-
-
-def _degrees(size: Any) -> float:
-    try:
-        return float(Angle(size).deg)
-    except (TypeError, ValueError, u.UnitsError):
-        raise RequestError(f"size {size}: not an angle; write it like '0.1 deg'") from None

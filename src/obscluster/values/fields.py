@@ -11,10 +11,10 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from astropy import units as u
-from astropy.coordinates import Angle
 from pydantic import AfterValidator, BeforeValidator
 
 from obscluster.exceptions import RequestError
+from obscluster.values.parsing import background_of, degrees_of, flux_of
 from obscluster.values.tolerance import minimum_hours
 
 __all__ = [
@@ -87,17 +87,7 @@ def _number(value: Any, unit: str) -> float:
     if not isinstance(value, str):
         # A bare number does not say what it counts.
         raise TypeError
-    return _degrees(value) if unit == "deg" else float(u.Quantity(value).to_value(unit))
-
-
-def _degrees(value: Any) -> float:
-    """Angle in degrees; a unit of length or time is none, though ``2 m`` can be read as one."""
-    try:
-        quantity = u.Quantity(value)
-    except (TypeError, ValueError):
-        return float(Angle(value, u.deg).deg)
-    plain = quantity.unit == u.one
-    return float(quantity.value if plain else quantity.to_value(u.deg))
+    return degrees_of(value) if unit == "deg" else float(u.Quantity(value).to_value(unit))
 
 
 def _edges(unit: str, wanted: str) -> Callable[[Any], Any]:
@@ -130,24 +120,10 @@ def _livetime(value: Any) -> Any:
 
 def _flux(value: Any) -> Any:
     """Flux with unit, or in units of the Crab."""
-    text = str(value).strip()
-    if isinstance(value, str) and text.lower().endswith("crab"):
-        text = text[: -len("crab")].strip()
     try:
-        flux = u.Quantity(text.replace(" %", "%")) if not text.endswith("%") else None
-        unit = "cm-2 s-1 TeV-1"
-        if flux is None:
-            number = float(text[:-1])
-        elif flux.unit == u.one:
-            number = float(flux.value)
-        else:
-            number = float(flux.to_value(unit))
-    except (TypeError, ValueError, u.UnitsError):
-        number = np.nan
-    if not 0 < number < np.inf:
-        raise ValueError(
-            f"{value!r}; expected a flux above 0, such as '2e-13 cm-2 s-1 TeV-1' or '0.6 % Crab'"
-        )
+        flux_of(value)
+    except ValueError as problem:
+        raise ValueError(f"{value!r}; {problem}") from None
     return value
 
 
@@ -164,7 +140,7 @@ def _tolerance(value: Any) -> Any:
 
 def _direction(value: Any) -> Any:
     try:
-        angle = _degrees(value)
+        angle = degrees_of(value) if isinstance(value, str) else float(value)
     except (TypeError, ValueError, u.UnitsError):
         angle = np.nan
     if isinstance(value, bool) or not np.isfinite(angle):
@@ -172,18 +148,11 @@ def _direction(value: Any) -> Any:
     return value
 
 
-def _background(value: Any) -> Any:
-    if not isinstance(value, str) or value in ("auto", "irf", "events"):
-        return value
-    *first, last = value.split(",")
+def _background(value: str) -> str:
     try:
-        rate = u.Quantity(last)
-        good = rate.unit.is_equivalent("s-1 sr-1") or rate.unit.is_equivalent("s-1 deg-2")
-        good &= all(float(text) >= 0 for text in (*first, rate.value))
-    except (TypeError, ValueError):
-        good = False
-    if not good:
-        raise ValueError(f"{value!r}; expected auto, irf, events, or a rate such as '100 s-1 sr-1'")
+        background_of(value)
+    except ValueError as problem:
+        raise ValueError(f"{value!r}; {problem}") from None
     return value
 
 

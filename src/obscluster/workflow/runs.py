@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from astropy import units as u
 from astropy.table import Column, MaskedColumn, QTable, Table
 from numpy.typing import NDArray
 
@@ -42,6 +41,7 @@ from obscluster.information.scores import Scores, get_scores
 from obscluster.information.source import make_source
 from obscluster.parallel.engine import Progress, get_engine
 from obscluster.values.columns import is_numeric
+from obscluster.values.parsing import background_of
 
 __all__ = [
     "Runs",
@@ -410,18 +410,12 @@ def scores_of(config: RunConfig, runs: Runs, progress: Progress | None = None) -
 
 def _background(text: str, edges: NDArray[np.float64]) -> Any:
     """Word, or rates with unit: one per energy bin, or that of all, which falls as E^-2.7."""
-    if text in ("auto", "irf", "events"):
-        return text
-    *first, last = text.split(",")
     try:
-        rate = u.Quantity(last)
-        values = [float(value) for value in first] + [float(rate.value)]
-    except (TypeError, ValueError):
-        raise RequestError(
-            f"background {text!r}; expected auto, irf, events, or a rate such as '100 s-1 sr-1'"
-        ) from None
-    if first:
-        return values * rate.unit
+        asked = background_of(text)
+    except ValueError as problem:
+        raise RequestError(f"background {text!r}; {problem}") from None
+    if isinstance(asked, str) or len(asked) > 1:
+        return asked
     # The spectrum of cosmic rays, between the edges of each bin.
     share = -np.diff(edges**-1.7)
-    return rate * share / share.sum()
+    return asked[0] * share / share.sum()
