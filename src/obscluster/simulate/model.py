@@ -156,7 +156,7 @@ TAIL_FRACTION = 0.25
 TAIL_RATIO = 2.2
 # 68 % and 95 % containment radii in units of the narrow sigma, and the King profile that has the
 # same two radii: its gamma, and its sigma in units of the narrow sigma. Solved once with a root
-# finder; tests/test_simulate.py puts all four back into the profiles.
+# finder; tests/simulate/test_simulate.py puts all four back into the profiles.
 _R68 = 1.8221423973
 _R95 = 3.9544800043
 _KING_GAMMA = 2.8773736511

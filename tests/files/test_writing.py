@@ -23,7 +23,7 @@ from obscluster.files.output import reserved, results_directory, write_file
 from obscluster.files.records import LIST_FILE, UNSEALED, is_sealed, listed, sealed
 
 SCHEMES = ("exchange", "journal")
-SAMPLES = Path(__file__).parent / "samples"
+SAMPLES = Path(__file__).parents[1] / "samples"
 GROUP = ("--by", "ZEN_PNT", "--cut", "median", "--no-plots")
 
 

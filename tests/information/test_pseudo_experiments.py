@@ -17,7 +17,7 @@ from obscluster.information.scores import get_scores
 from obscluster.information.source import make_source
 from obscluster.simulate import simulate
 
-SCRIPT = Path(__file__).parent.parent / "benchmarks" / "pseudo_experiments.py"
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "pseudo_experiments.py"
 
 
 def load():
