@@ -5,9 +5,9 @@
     diff before.txt after.txt
 
 Each line is a file of a result with its SHA-256, or what a command printed, with its exit code. The
-commands run on simulated archives, and on the real ones where they are found (in both states the same
-ones: records name them). What a command prints may be reworded; the files may not change by a byte,
-but for the times that Gammapy writes into its own, and the sums over these files.
+commands run on simulated archives, and on the real ones where they are found (the same ones in both
+states: records name them). What a command prints may be reworded; the files may not change by a
+byte, but for the times that Gammapy writes into its own, and the sums over these files.
 """
 
 from __future__ import annotations

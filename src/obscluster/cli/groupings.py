@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from obscluster.cli.options import (
-    METHODS,
     OPTIONS,
     WAYS,
     add_constraints,
@@ -43,7 +42,7 @@ from obscluster.cli.terminal import (
     say,
     writing,
 )
-from obscluster.exceptions import ObsClusterError
+from obscluster.exceptions import ObsClusterError, RequestError, unknown_name
 
 if TYPE_CHECKING:
     from obscluster.workflow.group import GroupResult
@@ -148,7 +147,12 @@ def _grouping(arguments: argparse.Namespace) -> dict[str, Any]:
         raise _usage(ways, "needs --by NAME, the quantity to split")
     if method != "cuts" and arguments.by is not None:
         raise _usage({"by": arguments.by}, f"belongs to --method cuts, not to {method}")
-    allowed = METHODS[method]
+    # Who asks for help does not wait for it.
+    from obscluster.config import METHODS
+
+    if method not in METHODS:
+        raise RequestError(f"--method: {unknown_name('method', method, METHODS)}")
+    allowed = [name for name in options if name in METHODS[method].model_fields]
     wrong = {name: value for name, value in given(options).items() if name not in allowed}
     if wrong and arguments.by is not None:
         raise _usage(wrong, "belongs to clustering, which --by replaces; leave one of them out")
@@ -225,8 +229,6 @@ def _pairs(option: str, given: list[str] | None) -> dict[str, str] | None:
 
 
 def _usage(options: dict[str, Any], text: str) -> ObsClusterError:
-    from obscluster.exceptions import RequestError
-
     first = next(iter(options))
     return RequestError(f"--{OPTIONS.get(first, first)} {text}")
 
@@ -390,7 +392,6 @@ def add_frontier(commands: Any) -> None:
 def run_frontier(arguments: argparse.Namespace) -> int:
     """Compute, write, and tell."""
     from obscluster.config import make_config
-    from obscluster.exceptions import RequestError
     from obscluster.views.text import describe_frontier, note_lines
     from obscluster.workflow.frontier import frontier, write_frontier
     from obscluster.workflow.group import drop_incomplete

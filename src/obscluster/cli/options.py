@@ -14,7 +14,6 @@ from obscluster.cli.terminal import archive_config
 from obscluster.exceptions import RequestError
 
 __all__ = [
-    "METHODS",
     "OPTIONS",
     "SOURCE",
     "WAYS",
@@ -223,17 +222,6 @@ def source_config(arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
     return config
 
 
-METHODS: dict[str, tuple[str, ...]] = {
-    "hierarchical": ("n_groups", "linkage", "metric", "criterion", "threshold"),
-    "cuts": (),
-    "kmeans": ("n_groups", "random_state"),
-    "mixture": ("n_groups", "covariance_type", "random_state"),
-    "hdbscan": ("cluster_runs", "neighbours", "epsilon"),
-    "spread": (),
-    "information": ("n_groups", "max_loss"),
-    "labels": ("file",),
-}
-"""Methods and their options."""
 WAYS = ("cut", "edges", "quantiles", "width", "livetime", "adaptive", "categories")
 OPTIONS = {
     "names": "features",
@@ -253,10 +241,10 @@ def add_methods(command: argparse.ArgumentParser) -> None:
     method = command.add_argument_group("how runs are grouped")
     method.add_argument(
         "--method",
-        choices=METHODS,
         metavar="METHOD",
-        help=f"one of {', '.join(METHODS)} (default: hierarchical; cuts with --by; information "
-        "with --max-loss; spread with --max-spread alone; labels with --labels)",
+        help="such as hierarchical, kmeans, mixture, hdbscan, spread, information, cuts, labels "
+        "(default: hierarchical; cuts with --by; information with --max-loss; spread with "
+        "--max-spread alone; labels with --labels)",
     )
     method.add_argument(
         "--n-groups",
@@ -264,50 +252,46 @@ def add_methods(command: argparse.ArgumentParser) -> None:
         metavar="N",
         help='number of groups, or "auto" (default: 2)',
     )
-    method.add_argument(
-        "--linkage", metavar="METHOD", help="hierarchical: SciPy's linkage method (default: ward)"
-    )
-    method.add_argument(
-        "--metric", help="hierarchical: SciPy's distance metric (default: euclidean)"
-    )
-    method.add_argument(
+    tree = command.add_argument_group("method hierarchical")
+    tree.add_argument("--linkage", metavar="METHOD", help="SciPy's linkage method (default: ward)")
+    tree.add_argument("--metric", help="SciPy's distance metric (default: euclidean)")
+    tree.add_argument(
         "--criterion",
         choices=["distance", "inconsistent"],
-        help="hierarchical: cut the tree by this criterion at --threshold",
+        help="cut the tree by this criterion at --threshold",
     )
-    method.add_argument(
-        "--max-loss",
-        metavar="LOSS",
-        help="information: the fewest groups that lose no more, such as 1%%",
-    )
-    method.add_argument("--threshold", type=float, metavar="T", help="see --criterion")
-    method.add_argument(
+    tree.add_argument("--threshold", type=float, metavar="T", help="see --criterion")
+    parts = command.add_argument_group("methods kmeans and mixture")
+    parts.add_argument("--random-state", type=int, metavar="N", help="seed (default: 0)")
+    parts.add_argument(
         "--covariance",
         choices=["full", "tied", "diag", "spherical"],
         help="mixture: shape of the components (default: full)",
     )
-    method.add_argument(
-        "--cluster-runs", type=int, metavar="N", help="hdbscan: smallest group (default: 5)"
+    density = command.add_argument_group("method hdbscan")
+    density.add_argument(
+        "--cluster-runs", type=int, metavar="N", help="smallest group (default: 5)"
     )
-    method.add_argument(
+    density.add_argument(
         "--neighbours",
         type=int,
         metavar="N",
-        help="hdbscan: runs that make a place dense (default: those of the smallest group)",
+        help="runs that make a place dense (default: those of the smallest group)",
     )
-    method.add_argument(
-        "--epsilon", type=float, metavar="D", help="hdbscan: closer groups are not split"
+    density.add_argument("--epsilon", type=float, metavar="D", help="closer groups are not split")
+    others = command.add_argument_group("methods information and labels")
+    others.add_argument(
+        "--max-loss",
+        metavar="LOSS",
+        help="information: the fewest groups that lose no more, such as 1%%",
     )
-    method.add_argument(
-        "--random-state", type=int, metavar="N", help="kmeans, mixture: seed (default: 0)"
-    )
-    method.add_argument(
+    others.add_argument(
         "--labels",
         metavar="FILE",
         help="labels: groups made by hand, CSV with the columns OBS_ID and label, such as the "
         "explorer of a report downloads",
     )
-    cuts = command.add_argument_group("groups by one quantity, or by several")
+    cuts = command.add_argument_group("method cuts: groups by one quantity, or by several")
     cuts.add_argument(
         "--by",
         nargs="+",

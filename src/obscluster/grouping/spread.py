@@ -728,6 +728,8 @@ class SpreadConfig(MethodConfig):
     def prepare(self, request: Request) -> Method:
         """See `MethodConfig`."""
         columns = list(tolerances_of(request.runs, request.constraints))
+        if not columns:
+            raise RequestError("method spread needs constraints.max_spread")
         tolerances = request.constraints.max_spread
         scale = scaler(request, columns, ScalingConfig(method="tolerance", tolerances=tolerances))
 
