@@ -8,7 +8,8 @@ import pytest
 # A command in the middle of which the user interrupts; what it does is filled in.
 COMMAND = """
 import signal, sys, time, weakref
-from obscluster.cli import info, interrupts, main
+from obscluster.cli import archives, main
+from obscluster.parallel import interrupts
 
 # A shell makes what runs in its background deaf to it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -30,7 +31,7 @@ def run(arguments):
     {}
     return 0
 
-info.run = run
+archives.run_info = run
 sys.exit(main(["info", "archive"]))
 """
 
