@@ -17,9 +17,7 @@ from astropy.coordinates import SkyCoord
 from astropy.table import QTable, Table
 from numpy.testing import assert_allclose, assert_array_equal
 
-from obscluster.cli import main
-from obscluster.cli import reductions as fit_command
-from obscluster.cli import reductions as reduce_command
+from obscluster.cli import main, reductions
 from obscluster.config import make_config
 from obscluster.exceptions import ArchiveError, RequestError, SkippedRunWarning
 from obscluster.files.records import LIST_FILE
@@ -502,8 +500,8 @@ def command(*argv):
     """Run a command and return its exit code."""
     parser = argparse.ArgumentParser()
     commands = parser.add_subparsers()
-    for module in (reduce_command, fit_command):
-        module.add(commands)
+    for add_command in (reductions.add_reduce, reductions.add_fit):
+        add_command(commands)
     arguments = parser.parse_args([str(arg) for arg in argv])
     return arguments.run(arguments)
 
