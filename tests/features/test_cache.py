@@ -15,8 +15,7 @@ from astropy.table import Table
 
 from obscluster import DataStore, get_features
 from obscluster.exceptions import ObsClusterWarning, RequestError, SkippedRunWarning
-from obscluster.features import cache_keys as fingerprint
-from obscluster.features import cache_keys as run_keys
+from obscluster.features import cache_keys
 from obscluster.features.base import feature
 from obscluster.features.cache import CachedColumn, FeatureCache
 from obscluster.features.catalog import load_features
@@ -300,7 +299,7 @@ def test_sources_between_file_and_value_count():
     import obscluster
 
     root = Path(obscluster.__file__).parent
-    hashed = {path for pattern in fingerprint._SOURCES for path in root.glob(pattern)}
+    hashed = {path for pattern in cache_keys._SOURCES for path in root.glob(pattern)}
     for name in ("features/psf.py", "features/table.py", "gadf/unpack.py", "gadf/hdu_index.py"):
         assert root / name in hashed
 
@@ -479,9 +478,9 @@ def test_unusable_caches(tmp_path, monkeypatch):
 
 def test_keys_of_the_same_runs_in_another_order_are_the_same(archive):
     observations = DataStore.from_dir(archive).get_observations()
-    keys = run_keys.run_keys(list(observations))
+    keys = cache_keys.run_keys(list(observations))
     assert len(np.unique(keys[:, 0])) == 5
-    backwards = run_keys.run_keys(list(observations)[::-1])
+    backwards = cache_keys.run_keys(list(observations)[::-1])
     assert np.array_equal(backwards[::-1], keys)
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 from obscluster.exceptions import RequestError
-from obscluster.grouping import spread as covering
+from obscluster.grouping import spread
 from obscluster.grouping.spread import fewest_groups, split_groups, within_tolerance
 from obscluster.values.columns import range_of, relative_spread
 from obscluster.values.tolerance import Tolerance
@@ -160,7 +160,7 @@ class TestSeveralFeatures:
         tolerances = [Tolerance(90.0), Tolerance(0.6, relative=True), Tolerance(150.0)]
         few = fewest_groups(X, tolerances, [period, None, None]).max()
         for name, limit in limits.items():
-            monkeypatch.setattr(covering, name, limit)
+            monkeypatch.setattr(spread, name, limit)
         labels = fewest_groups(X, tolerances, [period, None, None])
         check_claims(X, labels, tolerances, [period, None, None])
         assert few <= labels.max() < 1.5 * few
@@ -186,7 +186,7 @@ class TestSeveralFeatures:
 
     @pytest.mark.parametrize("seed", range(4))
     def test_no_two_groups_fit_into_one_even_if_the_exact_way_is_too_long(self, seed, monkeypatch):
-        monkeypatch.setattr(covering, "_MAX_CELLS", 0)
+        monkeypatch.setattr(spread, "_MAX_CELLS", 0)
         X = np.random.default_rng(seed).normal(size=(200, 2))
         tolerances = [Tolerance(0.8)] * 2
         labels = fewest_groups(X, tolerances)

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from obscluster.exceptions import FormatError, RequestError
-from obscluster.parallel import engine as workers
+from obscluster.parallel import engine
 from obscluster.parallel.engine import LocalWorkers
 
 
@@ -37,7 +37,7 @@ def no_process_is_left():
 @pytest.mark.parametrize("n_workers", [1, 2, 3, 7])
 @pytest.mark.parametrize("n_items", [0, 1, 2, 17, 1000])
 def test_results_come_in_the_order_of_the_items(n_workers, n_items, forks, monkeypatch):
-    monkeypatch.setattr(workers, "_can_fork", lambda: forks)
+    monkeypatch.setattr(engine, "_can_fork", lambda: forks)
     found = LocalWorkers(n_workers).map(square, iter(range(n_items)))
     assert list(found) == [square(i) for i in range(n_items)]
 
@@ -182,7 +182,7 @@ def test_a_worker_that_ends_in_the_middle_of_a_message_is_told():
     process = multiprocessing.get_context("fork").Process(target=int)
     process.start()
     with pytest.raises(RequestError, match=r"a worker died \(exit code 0\)"):
-        workers._receive(process, ours)
+        engine._receive(process, ours)
 
 
 SCRIPT = """

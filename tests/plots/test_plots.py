@@ -14,10 +14,7 @@ from matplotlib.colors import same_color
 from numpy.testing import assert_allclose, assert_array_equal
 
 from obscluster.exceptions import RequestError
-from obscluster.plots import dendrogram, style
-from obscluster.plots import scatter as plots
-from obscluster.plots import style as columns
-from obscluster.plots import style as legend
+from obscluster.plots import dendrogram, scatter, style
 from obscluster.plots.scatter import plot_conditions, plot_features, save_figure
 from obscluster.plots.style import group_style
 
@@ -302,7 +299,7 @@ class TestLegend:
         box = ax.get_legend().get_window_extent()
         drawn = np.concatenate(list(points(ax).values()))
         assert box.count_contains(ax.transData.transform(drawn)) == 0
-        if n_groups > legend.MAX_GROUPS_INSIDE:
+        if n_groups > style.MAX_GROUPS_INSIDE:
             assert box.x0 > ax.bbox.x1
 
     def test_very_many_groups_are_counted(self, ax):
@@ -356,7 +353,7 @@ class TestSaveFigure:
             save_figure(ax, tmp_path / "a.png")
 
 
-@pytest.mark.parametrize("module", [columns, dendrogram, legend, plots, style])
+@pytest.mark.parametrize("module", [style, dendrogram, style, scatter, style])
 def test_everything_promised_is_there(module):
     assert all(hasattr(module, name) for name in module.__all__)
 

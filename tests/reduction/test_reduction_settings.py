@@ -19,8 +19,7 @@ from obscluster.config import make_config
 from obscluster.exceptions import RequestError
 from obscluster.grouping.base import Grouping
 from obscluster.reduction import make_reduce_config
-from obscluster.simulate import irfs as events
-from obscluster.simulate import simulate
+from obscluster.simulate import irfs, simulate
 from obscluster.simulate.model import TARGETS, psf_containment, run_response
 from obscluster.workflow.assess import assess_grouping, write_assessment
 from obscluster.workflow.group import group_observations, write_results
@@ -425,7 +424,7 @@ class TestSpectra:
 
     def fit(self, function, model, directory, monkeypatch):
         curved = CRAB._replace(flux=2e-10, slope=self.Shape(function))
-        monkeypatch.setattr(events, "TARGETS", [curved])
+        monkeypatch.setattr(irfs, "TARGETS", [curved])
         archive = simulated(directory / "archive")
         config = make_reduce_config(COARSE | {"fit": {"model": model}})
         result = reduce_groups(crab_runs(archive), config, directory / "out", archive)
@@ -454,7 +453,7 @@ class TestSizes:
     """In pixels whose fractions are near the size: see `obscluster.reduction.fit._scan_size`."""
 
     def test_the_width_of_a_gaussian(self, tmp_path, monkeypatch):
-        sigma, draw = 0.2, events.draw_radius
+        sigma, draw = 0.2, irfs.draw_radius
 
         def wider(truth, energy, offset, psf, rng):
             radius = draw(truth, energy, offset, psf, rng)
@@ -462,7 +461,7 @@ class TestSizes:
                 radius + rng.normal(0, sigma, len(radius)), rng.normal(0, sigma, len(radius))
             )
 
-        monkeypatch.setattr(events, "draw_radius", wider)
+        monkeypatch.setattr(irfs, "draw_radius", wider)
         archive = simulated(tmp_path / "archive")
         config = make_reduce_config(
             MAPS
