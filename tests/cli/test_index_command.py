@@ -6,7 +6,7 @@ from numpy.testing import assert_array_equal
 from obscluster.archive.store import DataStore
 from obscluster.cli import main
 from obscluster.exceptions import RequestError
-from obscluster.gadf import discover
+from obscluster.gadf import discover as write
 from obscluster.gadf.discover import discover, write_index_files
 from unindexed import edit, run_files
 
@@ -104,7 +104,7 @@ def test_both_files_or_none(run, unindexed, monkeypatch):
             raise OSError(28, "No space left on device")
         path.write_bytes(b"new")
 
-    monkeypatch.setattr(discover, "write_index", fail_second)
+    monkeypatch.setattr(write, "write_index", fail_second)
     assert run("index", unindexed)[0] == 2
     assert list(unindexed.iterdir()) == [unindexed / "data"]
 

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from obscluster.exceptions import ArchiveError, RequestError
-from obscluster.files import yaml
+from obscluster.files import yaml as parsing
 from obscluster.files.yaml import (
     DESCRIPTION,
     RECORD,
@@ -24,7 +24,7 @@ from obscluster.files.yaml import (
 )
 
 SECONDS = 2
-PARSERS = [yaml._Parser, yaml.SafeLoader]
+PARSERS = [parsing._Parser, yaml.SafeLoader]
 
 
 def doubling(n, merge=False):
@@ -147,7 +147,7 @@ NO_VALUES = {
 @pytest.mark.parametrize("text", NO_VALUES, ids=range(len(NO_VALUES)))
 @pytest.mark.parametrize("read", [read_document, read_yaml])
 def test_what_is_no_plain_value_is_told_by_its_line(parser, text, read, tmp_path, monkeypatch):
-    monkeypatch.setattr(yaml, "_Parser", parser)
+    monkeypatch.setattr(parsing, "_Parser", parser)
     path = tmp_path / "run.yaml"
     path.write_text(text, encoding="utf-8", newline="")
     with pytest.raises(ArchiveError, match=re.escape(NO_VALUES[text])) as caught:
@@ -205,7 +205,7 @@ VALUES = {
 @pytest.mark.parametrize("parser", PARSERS)
 @pytest.mark.parametrize("text", VALUES)
 def test_plain_values_are_read(parser, text, tmp_path, monkeypatch):
-    monkeypatch.setattr(yaml, "_Parser", parser)
+    monkeypatch.setattr(parsing, "_Parser", parser)
     path = tmp_path / "run.yaml"
     path.write_bytes(text.encode())
     assert read_document(path).content["a"] == read_yaml(path)["a"] == VALUES[text]
