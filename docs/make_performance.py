@@ -32,8 +32,9 @@ from obscluster.grouping.hierarchical import linkage_tree
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))
-from information import make_scores  # noqa: E402 another script of this repository
 from many_runs import ENERGIES, NAMES, make_runs  # noqa: E402
+
+from information import make_scores  # noqa: E402 another script of this repository
 
 NUMBERS = (100, 200, 500, 1000, 2000, 5000, 10_000, 20_000)
 # Below this many runs the start-up counts, not the growth.
