@@ -18,8 +18,6 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from astropy.table import Table
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import Bounds, LinearConstraint, milp
-from scipy.sparse import csr_array
 
 from obscluster.exceptions import RequestError
 from obscluster.features.scaling import feature_matrix, period_of
@@ -497,6 +495,10 @@ def _grow(space: Space, some: NDArray[np.int64], solved: NDArray[np.int64]) -> N
 
 def _exact(space: Space) -> NDArray[np.int64] | None:
     """The fewest groups as an integer linear programme; None if that is too much work."""
+    # They take 0.4 s to load, and few groupings come here.
+    from scipy.optimize import Bounds, LinearConstraint, milp
+    from scipy.sparse import csr_array
+
     boxes = _possible_boxes(space)
     if boxes is None:
         return None
