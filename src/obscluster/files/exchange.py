@@ -103,33 +103,38 @@ def locked(place: Path, wait: float = 0) -> Iterator[bool]:
     path = _lock_path(place)
     # The same object for the same path. It is not inherited by processes that fork.
     lock = FileLock(path, thread_local=False, is_singleton=True)
+    held = lock.lock_counter > 0
+    is_owner = False
     try:
-        lock.acquire(timeout=wait)
-    except Timeout:
-        raise RequestError(f"output {place}: {_told(path)}") from None
-    except OSError:
-        if not may_write(path.parent):
-            raise
-        # Two writers at once are then for the user to avoid, and nothing is swept.
-        yield False
-        return
-    is_owner = lock.lock_counter == 1
-    try:
+        try:
+            lock.acquire(timeout=wait)
+        except Timeout:
+            raise RequestError(f"output {place}: {_told(path)}") from None
+        except OSError:
+            if not may_write(path.parent):
+                raise
+            # Two writers at once are then for the user to avoid, and nothing is swept.
+            yield False
+            return
+        is_owner = not held
         if is_owner:
             now = datetime.now().astimezone().isoformat(timespec="seconds")
             path.write_text(f"{socket.gethostname()} process {os.getpid()} since {now}\n")
         yield is_owner
     finally:
-        if is_owner:
+        if not held:
+            # An interrupt may arrive while the file is there and not yet held.
             completed(partial(_give_up, lock, path))
-        else:
+        elif lock.lock_counter > 1:
             lock.release()
 
 
 def _give_up(lock: BaseFileLock, path: Path) -> None:
-    if lock.is_locked:
-        # While it is held: whoever waits for this file sees that it is gone, and makes another.
-        with suppress(OSError):
+    with suppress(Timeout, OSError):
+        if not lock.is_locked and path.is_file():
+            lock.acquire(timeout=0)
+        if lock.is_locked:
+            # While it is held: whoever waits for this file sees that it is gone, and makes another.
             path.unlink()
     lock.release()
 
