@@ -16,7 +16,6 @@ from obscluster.views.rows import group_rows, loss_rows, outlier_texts, quality_
 
 if TYPE_CHECKING:
     from obscluster.assessment import Stability, Suggestion
-    from obscluster.grouping.base import Grouping
 
 __all__ = ["assessment_html", "grouping_html", "result_html"]
 
